@@ -1,0 +1,1 @@
+"""The library that holds every compiled module; see mm/_fast/__init__.py."""
