@@ -26,7 +26,7 @@ DIRECTIVES = {
     "embedsignature": True,
     "freethreading_compatible": False,
 }
-CFLAGS = ["-O3", "-fno-strict-aliasing", "-ffunction-sections", "-fdata-sections", "-Wno-unused-function",
+CFLAGS = ["-O3", "-fno-tree-slp-vectorize", "-ffunction-sections", "-fdata-sections", "-Wno-unused-function",
           "-Wno-unreachable-code"]
 
 

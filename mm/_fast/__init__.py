@@ -25,13 +25,22 @@ class _CoreFinder:
         return (_HERE.joinpath(*name.split(".")[2:]) / "__init__.py").exists()
 
 
+def _check_parent():
+    """Another distribution's `mm` may have replaced our mm/__init__.py; say so before anything fails oddly."""
+    parent = sys.modules[__name__.partition(".")[0]]
+    if getattr(parent, "__distribution__", None) != "linux-mm":
+        raise ImportError(f"{parent.__file__} is not linux-mm's package: another module named mm took its place; "
+                          "pip uninstall mm && pip install --force-reinstall linux-mm")
+
+
 def _install():
     for suffix in importlib.machinery.EXTENSION_SUFFIXES:
         library = _HERE / ("_core" + suffix)
         if library.exists():
             sys.meta_path.insert(0, _CoreFinder(str(library)))
-            return
+            return str(library)
     raise ImportError(f"the compiled core is missing in {_HERE}: build it with `pip install -e .`")
 
 
-_install()
+_check_parent()
+LIBRARY = _install()

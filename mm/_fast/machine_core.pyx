@@ -11,20 +11,22 @@ import numpy as np
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
 
 from mm._fast.core cimport (mm_alloc_contig_pages, mm_alloc_contig_range, mm_alloc_pages, mm_alloc_pages_bulk,
-                            mm_drain_pages_zone, mm_free_one_page, mm_free_pages, mm_free_pages_check,
-                            mm_free_unref_page_list, mm_split_page, mm_verify)
+                            mm_drain_pages_zone, mm_fold_counters, mm_free_one_page, mm_free_pages_check,
+                            mm_free_unref_page_list, mm_refresh_fast_requests, mm_refresh_zone, mm_split_page,
+                            mm_try_free_pages, mm_verify)
 from mm._fast.debug cimport MM_IS_CANARY, MM_IS_DEBUG_VM
 from mm._fast.page_list cimport INIT_LIST_HEAD, list_add_tail
 from mm._fast.page_ref cimport put_page_testzero
 from mm._fast.physical.buddy cimport add_to_free_list_tail, free_list
-from mm._fast.physical.gfp_zone cimport GFP_ZONE_BAD, gfp_migratetype, gfp_zone
-from mm._fast.state cimport (FREE_OK, FREE_WRONG_ORDER, MAX_NR_ZONES, MAX_NUMNODES, MAX_ORDER, MAX_ORDER_NR_PAGES,
-                             MIGRATE_HIGHATOMIC, MIGRATE_MOVABLE, MIGRATE_TYPES, MMGlobals, MMState, NODEMASK_ALL,
-                             NR_FREE_LISTS, NR_PCP_LISTS, PFN_NONE, PG_MT_SHIFT, PG_buddy, PG_order_known, PG_pcp,
-                             PG_reserved, PG_valid, PG_ZONE_MASK, PG_ZONE_SHIFT, free_error, page_cold, page_hot,
-                             pageblock_nr_pages, per_cpu_pages, pglist_data, task_context, zone)
+from mm._fast.physical.gfp_zone cimport gfp_migratetype, gfp_zone, GFP_ZONE_BAD
+from mm._fast.state cimport (fast_request, free_error, FREE_OK, FREE_WRONG_ORDER, MAX_NR_ZONES, MAX_NUMNODES, MAX_ORDER,
+                             MAX_ORDER_NR_PAGES, MIGRATE_HIGHATOMIC, MIGRATE_MOVABLE, MIGRATE_TYPES, MMGlobals, MMState,
+                             mpol_mode, NODEMASK_ALL, NR_FAST_REQUESTS, NR_FREE_LISTS, NR_PCP_LISTS, page_cold,
+                             page_hot, pageblock_nr_pages, per_cpu_pages, PFN_NONE, PG_MT_SHIFT, PG_pcp, PG_reserved,
+                             PG_valid, PG_ZONE_SHIFT, pglist_data, task_context, zone, ZONE_MIXED)
 from mm._fast.vm_event_item cimport NR_VM_EVENT_ITEMS
 
+from mm._fast import state as state_names
 from mm.errors import AllocationFailed, BadFree, VMBug
 
 cdef dict FREE_STATES = {
@@ -67,9 +69,9 @@ cdef class MachineCore:
     """
 
     cdef MMState state
-    cdef readonly object page, cold, pageblock_flags, zones, pageset, nodes, vm_event, zonelists, first_zone
+    cdef readonly object page, cold, buddy, pageblock_flags, zones, pageset, nodes, vm_event, zonelists, first_zone
     cdef readonly object node_distance, cpu_node, current, g
-    cdef object state_buffer
+    cdef object fast, pageblock_zone
 
     is_debug_vm = bool(MM_IS_DEBUG_VM)
     is_canary = bool(MM_IS_CANARY)
@@ -98,7 +100,9 @@ cdef class MachineCore:
         self.g["nr_nodes"], self.g["nr_cpus"] = nr_nodes, nr_cpus
         self.page = np.zeros(nr_pages + nr_lists, dtypes["page"])
         self.cold = np.zeros(nr_pages, dtypes["cold"])
+        self.buddy = np.zeros(nr_pages, np.uint8)
         self.pageblock_flags = np.zeros(nr_pages // pageblock_nr_pages, np.uint8)
+        self.pageblock_zone = np.full(nr_pages // pageblock_nr_pages, ZONE_MIXED, np.uint8)
         self.zones = np.zeros(nr_zones, dtypes["zones"])
         self.pageset = np.zeros((nr_zones, nr_cpus), dtypes["pageset"])
         self.nodes = np.zeros(nr_nodes, dtypes["nodes"])
@@ -109,13 +113,17 @@ cdef class MachineCore:
         np.fill_diagonal(self.node_distance, 10)
         self.cpu_node = np.zeros(nr_cpus, np.int32)
         self.current = np.zeros(nr_cpus, dtypes["current"])
+        self.fast = np.zeros(nr_cpus * NR_FAST_REQUESTS * sizeof(fast_request), np.uint8)
         self._point()
 
     cdef _point(self):
         """Set the pointers of MMState to the arrays."""
         self.state.page = <page_hot *><uintptr_t>self.page.ctypes.data
         self.state.cold = <page_cold *><uintptr_t>self.cold.ctypes.data
+        self.state.buddy = <uint8_t *><uintptr_t>self.buddy.ctypes.data
+        self.state.fast = <fast_request *><uintptr_t>self.fast.ctypes.data
         self.state.pageblock_flags = <uint8_t *><uintptr_t>self.pageblock_flags.ctypes.data
+        self.state.pageblock_zone = <uint8_t *><uintptr_t>self.pageblock_zone.ctypes.data
         self.state.zones = <zone *><uintptr_t>self.zones.ctypes.data
         self.state.pageset = <per_cpu_pages *><uintptr_t>self.pageset.ctypes.data
         self.state.nodes = <pglist_data *><uintptr_t>self.nodes.ctypes.data
@@ -158,7 +166,17 @@ cdef class MachineCore:
                     if nr < 0 or s.zones[nr].zid <= zid:
                         s.first_zone[nid * MAX_NR_ZONES + zid] = nr
                         break
+        self._find_block_zones()
+        self.refresh()
         self.update_current()
+
+    def _find_block_zones(self):
+        """Note the zone of every pageblock that lies in one."""
+        self.pageblock_zone[:] = ZONE_MIXED
+        for nr in np.flatnonzero(self.zones["spanned_pages"]):
+            start = int(self.zones["zone_start_pfn"][nr])
+            end = start + int(self.zones["spanned_pages"][nr])
+            self.pageblock_zone[-(-start // pageblock_nr_pages):end // pageblock_nr_pages] = nr
 
     def update_current(self):
         """Note which CPUs' requests need nothing beyond the plain rules."""
@@ -169,6 +187,17 @@ cdef class MachineCore:
         for cpu in range(s.g.nr_cpus):
             t = &s.current[cpu]
             t.is_plain = is_plain and t.flags == 0 and t.mpol_mode == 0 and t.mems_allowed == 0
+        mm_refresh_fast_requests(s)
+
+    def refresh(self):
+        """Derive anew what hot paths read from marks, reserves, zone flags and pcp sizes; call after changing these."""
+        cdef int32_t nr
+        for nr in range(self.state.g.nr_zones):
+            mm_refresh_zone(&self.state, nr)
+
+    def fold_counters(self):
+        """Bring vm_event and the zones' NUMA and model counters up to date; call before reading them."""
+        mm_fold_counters(&self.state)
 
     # ------------------------------------------------------------------------------------------------- filling
 
@@ -296,7 +325,7 @@ cdef class MachineCore:
         why = mm_free_pages_check(&self.state, <uint32_t>pfn, <uint32_t>order)
         if why == FREE_OK:
             return 0
-        state = FREE_STATES[free_error(why).name]
+        state = FREE_STATES[state_names.free_error(why).name]
         if why == FREE_WRONG_ORDER:
             state = state.format(order=self.state.page[pfn].flags & 15)
         raise BadFree(pfn, order, state)
@@ -349,8 +378,10 @@ cdef class MachineCore:
         Raises BadFree, naming the page and its state, if the block is not allocated with this order.
         """
         self._check_cpu(cpu)
-        self._check_free(pfn, order)
-        mm_free_pages(&self.state, <uint32_t>pfn, <uint32_t>order, <int32_t>cpu)
+        if not 0 <= pfn < PFN_NONE or not 0 <= order < MAX_ORDER:
+            self._check_free(pfn, order)
+        if mm_try_free_pages(&self.state, <uint32_t>pfn, <uint32_t>order, <int32_t>cpu) != FREE_OK:
+            self._check_free(pfn, order)
         if self.state.g.bug.code:
             self._raise_bug()
 

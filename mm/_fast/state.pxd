@@ -25,6 +25,8 @@ cpdef enum mm_limits:
     SWAP_CLUSTER_MAX = 32
     MAX_NR_ZONES = 5
     MAX_NUMNODES = 48               # zone numbers must fit the eight zone bits of page_hot.flags
+    NR_FAST_REQUESTS = 32           # zone and type bits of a mask (gfp & 31)
+    ZONE_MIXED = 255                # MMState.pageblock_zone of a block of several zones or none
     NR_FREE_LISTS = 55              # MAX_ORDER x MIGRATE_TYPES heads a zone
 
 cpdef enum migratetype:
@@ -113,19 +115,33 @@ cdef struct zone:
     int64_t pageset_high                        # pages; of every CPU's per_cpu_pages
     int64_t pageset_batch
     int64_t percpu_drift_mark                   # pages; 0 none
+    int64_t fast_mark[MAX_NR_ZONES]             # derived: above this many free pages an order-0 request of that highest
+                                                # zone needs no further look.  Owner: refresh_zone
     int64_t numa_event[NR_VM_NUMA_EVENT_ITEMS]
     int64_t event[NR_ZONE_EVENT_ITEMS]          # the model's own counters (vm_event_item.pxd)
 
-# struct per_cpu_pages and per_cpu_zonestat of one zone and CPU.
+# struct per_cpu_pages and per_cpu_zonestat of one zone and CPU: 128 bytes, the first 64 of them hot.
 cdef struct per_cpu_pages:
     int32_t count                   # pages on the lists
-    int32_t high                    # pages; at or above this a free drains
-    int32_t batch                   # pages
+    int32_t limit                   # derived: pages at which a free drains, `high` or less under reclaim.  Owner: refresh_zone
     int32_t free_factor             # doublings of the next drain, 0..PCP_BATCH_SCALE_MAX
     uint32_t first_list             # slot of the head of list 0
+    int64_t nr_alloc                # order-0 requests served by the fast path, not yet in the counters (fold_counters)
+    int64_t nr_free                 # order-0 frees by the fast path, not yet in the counters (fold_counters)
+    int32_t high                    # pages
+    int32_t batch                   # pages
     int32_t stat_threshold          # |vm_stat_diff| above this is folded in
     int32_t expire
     int32_t vm_stat_diff[NR_VM_ZONE_STAT_ITEMS]
+    int32_t pad_[9]
+
+# What an order-0 request with these zone and type bits needs on one CPU; derived, rebuilt by start().
+cdef struct fast_request:
+    const int64_t *free_pages       # its first zone's NR_FREE_PAGES
+    const int64_t *mark             # that zone's fast_mark for the highest zone of the mask
+    per_cpu_pages *pcp              # NULL: the request needs the long way
+    uint32_t head                   # slot of the head of its pcp list
+    uint32_t page_bits              # page_hot.flags of a page handed out
 
 cdef struct pglist_data:
     int64_t node_start_pfn
@@ -194,7 +210,7 @@ cpdef enum node_reclaim_result:
 # Broken invariants.  The first one is kept in MMState.bug and raised as mm.VMBug.
 cpdef enum vm_bug:
     BUG_NONE, BUG_BAD_PFN_ALIGN, BUG_PAGE_NOT_FREE, BUG_PAGE_REFCOUNT, BUG_BUDDY_RANGE, BUG_LIST_BROKEN
-    BUG_PCP_COUNT, BUG_PCP_ISOLATE, BUG_NO_FALLBACK, BUG_ZONE_MISMATCH, BUG_NR_FREE, BUG_CANARY
+    BUG_PCP_COUNT, BUG_PCP_ISOLATE, BUG_NO_FALLBACK, BUG_ZONE_MISMATCH, BUG_NR_FREE, BUG_DERIVED
 
 # Why a free was refused (free_pages_check).
 cpdef enum free_error:
@@ -265,7 +281,11 @@ cdef struct MMOps:
 cdef struct MMState:
     page_hot *page                  # [nr_pages + nr_lists]
     page_cold *cold                 # [nr_pages]
+    uint8_t *buddy                  # [nr_pages]: 1 + order of the free block that the page heads, 0 none; says again what
+                                    # page_hot.flags says, in a sixteenth of the cache: merge tests read only this
     uint8_t *pageblock_flags        # [nr_pages / pageblock_nr_pages]: bits 0-2 migratetype, bit 3 skip
+    uint8_t *pageblock_zone         # [nr_pages / pageblock_nr_pages]: zone of all its pages, ZONE_MIXED if they differ;
+                                    # derived: a free finds its zone without waiting for the page's own line
     zone *zones                     # [nr_zones]
     per_cpu_pages *pageset          # [nr_zones][nr_cpus]
     pglist_data *nodes              # [nr_nodes]
@@ -275,5 +295,6 @@ cdef struct MMState:
     int32_t *node_distance          # [nr_nodes][nr_nodes]
     int32_t *cpu_node               # [nr_cpus]
     task_context *current           # [nr_cpus]
+    fast_request *fast              # [nr_cpus][NR_FAST_REQUESTS]
     MMOps ops
     MMGlobals g

@@ -8,14 +8,14 @@ CPUs' parts; reference counts of free pages.  Cost: two passes over the pages.
 
 from libc.stdint cimport int32_t, int64_t, uint32_t
 
+from mm._fast.core cimport mm_refresh_zone
 from mm._fast.debug cimport mm_bug
-from mm._fast.page_list cimport list_empty
-from mm._fast.physical.buddy cimport (can_merge_types, free_list, get_pageblock_migratetype, page_is_buddy, page_mt,
-                                      page_order)
-from mm._fast.state cimport (BUG_BAD_PFN_ALIGN, BUG_BUDDY_RANGE, BUG_LIST_BROKEN, BUG_NR_FREE, BUG_PAGE_NOT_FREE,
-                             BUG_PAGE_REFCOUNT, BUG_PCP_COUNT, MAX_ORDER, MIGRATE_ISOLATE, MIGRATE_TYPES, MMState,
-                             NR_PCP_LISTS, PG_buddy, PG_MT_MASK, PG_ORDER_MASK, PG_pcp, PG_valid, PG_ZONE_MASK,
-                             per_cpu_pages, zone, pageblock_order)
+from mm._fast.physical.buddy cimport (buddy_order, can_merge_types, free_list, get_pageblock_migratetype, page_is_buddy,
+                                      page_order, PageBuddy)
+from mm._fast.state cimport (BUG_BAD_PFN_ALIGN, BUG_BUDDY_RANGE, BUG_DERIVED, BUG_LIST_BROKEN, BUG_NR_FREE,
+                             BUG_PAGE_NOT_FREE, BUG_PAGE_REFCOUNT, BUG_PCP_COUNT, MAX_ORDER, MIGRATE_ISOLATE,
+                             MIGRATE_TYPES, MMState, NR_PCP_LISTS, pageblock_order, per_cpu_pages, PG_buddy, PG_MT_MASK,
+                             PG_pcp, PG_valid, PG_ZONE_MASK, PG_ZONE_SHIFT, zone)
 from mm._fast.vm_event_item cimport NR_FREE_PAGES
 from mm._fast.vmstat cimport pcp_page_state, zone_page_state, zone_pcp
 
@@ -97,7 +97,7 @@ cdef bint audit_block(MMState *s, uint32_t pfn) noexcept nogil:
             mm_bug(s, BUG_PAGE_NOT_FREE, i, 8)
             return False
     if s.page[pfn].flags & PG_buddy and order < MAX_ORDER - 1:
-        if page_is_buddy(s.page, buddy, (plain & PG_ZONE_MASK) | PG_buddy | order):
+        if page_is_buddy(s, &s.zones[(plain & PG_ZONE_MASK) >> PG_ZONE_SHIFT], buddy, order):
             if order < pageblock_order or can_merge_types(s, get_pageblock_migratetype(s, pfn), buddy):
                 mm_bug(s, BUG_BUDDY_RANGE, pfn, 9)
                 return False
@@ -109,7 +109,13 @@ cdef bint audit_pages(MMState *s, int64_t listed) noexcept nogil:
     cdef uint32_t pfn = 0
     cdef int64_t seen = 0
     while pfn < s.g.nr_pages:
+        if PageBuddy(s, pfn) != ((s.page[pfn].flags & PG_buddy) != 0):
+            mm_bug(s, BUG_DERIVED, pfn, 12)
+            return False
         if s.page[pfn].flags & (PG_buddy | PG_pcp):
+            if s.page[pfn].flags & PG_buddy and buddy_order(s, pfn) != page_order(s.page, pfn):
+                mm_bug(s, BUG_DERIVED, pfn, 13)
+                return False
             if not audit_block(s, pfn):
                 return False
             seen += <int64_t>1 << page_order(s.page, pfn)
@@ -118,6 +124,17 @@ cdef bint audit_pages(MMState *s, int64_t listed) noexcept nogil:
             pfn += 1
     if seen != listed:
         mm_bug(s, BUG_PAGE_NOT_FREE, 0, 10)
+        return False
+    return True
+
+
+cdef bint audit_derived(MMState *s, int32_t nr) noexcept nogil:
+    """What refresh_zone derives must follow from what it is derived from."""
+    cdef int64_t mark = s.zones[nr].fast_mark[0]
+    cdef int32_t limit = zone_pcp(s, nr, 0).limit
+    mm_refresh_zone(s, nr)
+    if mark != s.zones[nr].fast_mark[0] or limit != zone_pcp(s, nr, 0).limit:
+        mm_bug(s, BUG_DERIVED, <uint32_t>nr, 14)
         return False
     return True
 
@@ -139,6 +156,8 @@ cdef public int32_t verify "mm_verify"(MMState *s) noexcept nogil:
             listed += zone_pcp(s, nr, cpu).count
         for order in range(MAX_ORDER):
             listed += z.nr_free[order] << order
+        if not audit_derived(s, nr):
+            return s.g.bug.code
         if counted != pages:
             mm_bug(s, BUG_NR_FREE, <uint32_t>nr, 11)
             return s.g.bug.code

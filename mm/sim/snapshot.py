@@ -356,6 +356,7 @@ def compare_zones(snapshot, core, differences):
 
 def compare_events(snapshot, core, differences):
     """pgalloc, pgfree and the allocator's other events; a CPU at a time."""
+    core.fold_counters()
     vmev = snapshot.table("vmev")
     names = [item.name.lower() for item in items(vm_event_item)]
     wanted = [n for n in names if n.startswith(("pgalloc_", "allocstall_")) or n in ("pgfree", "compact_isolated")]

@@ -343,8 +343,12 @@ class PageAllocModel:
 
     # ---- per-cpu lists ----------------------------------------------------------------------------------------------
 
-    def free_pcppages_bulk(self, zone, cpu, count, pindex):
-        """Give `count` pages back, from the tails: the list `pindex` as far as it goes, then the next ones."""
+    def free_pcppages_bulk(self, zone, cpu, count, pindex, on_cpu=None):
+        """Give `count` pages back, from the tails: the list `pindex` as far as it goes, then the next ones.
+
+        The lists are those of `cpu`; the work, and so the counting, may be done by another CPU, `on_cpu`.
+        """
+        on_cpu = cpu if on_cpu is None else on_cpu
         pcp = zone.pcp[cpu]
         count = min(pcp.count, count)
         pindex -= 1
@@ -364,7 +368,7 @@ class PageAllocModel:
                 count -= 1 << order
                 pcp.count -= 1 << order
                 migratetype = self.block_type(pfn) if zone.nr_isolate_pageblock else self.pcp_mt[pfn]
-                self.__free_one_page(zone, cpu, pfn, order, migratetype)
+                self.__free_one_page(zone, on_cpu, pfn, order, migratetype)
                 self.emit("pcpu_drain", pfn, order, migratetype)
 
     def nr_pcp_free(self, pcp, high, free_high):
@@ -433,14 +437,20 @@ class PageAllocModel:
         pcp.count -= 1 << order
         return pages.popleft()
 
-    def drain_pages_zone(self, zone, cpu):
+    def drain_pages_zone(self, zone, cpu, on_cpu=None):
         pcp = zone.pcp[cpu]
         while pcp.count:
-            self.free_pcppages_bulk(zone, cpu, min(pcp.count, pcp.batch << PCP_BATCH_SCALE_MAX), 0)
+            self.free_pcppages_bulk(zone, cpu, min(pcp.count, pcp.batch << PCP_BATCH_SCALE_MAX), 0, on_cpu)
 
     def drain_local_pages(self, cpu):
         for zone in self.zones.values():
             self.drain_pages_zone(zone, cpu)
+
+    def drain_all_pages(self, zone, on_cpu):
+        """Drain all CPUs' lists of one zone, or of all (zone None). The caller's CPU does the work."""
+        for cpu in self.cpu_node:
+            for each in self.zones.values() if zone is None else (zone,):
+                self.drain_pages_zone(each, cpu, on_cpu)
 
     # ---- allocation ---------------------------------------------------------------------------------------------------
 

@@ -21,7 +21,8 @@ from pathlib import Path
 
 import zstandard
 from page_alloc import (COSTLY_ORDER, GFP_MOVABLE, MOVABLE, UNMOVABLE, WMARK_LOW, ZONE_NAMES, ZONE_RECLAIM_ACTIVE,
-                        PageAllocModel, gfp_zone, order_to_pindex, pcp_allowed_order)
+                        PageAllocModel, gfp_zone, order_to_pindex, pcp_allowed_order,
+                        pindex_to_order)
 
 LINE = re.compile(r"^\s*(.+)-(\d+)\s+\[(\d+)\] (\S+)\s+(\d+)\.(\d+): (\w+): (.*)$")
 EVENTS = {"mm_page_alloc": "alloc", "mm_page_free": "free", "mm_page_free_batched": "batched",
@@ -30,6 +31,7 @@ GFP_NAMES = {"none": 0, "GFP_KERNEL_ACCOUNT": 0x400CC0, "GFP_NOFS": 0xC40, "GFP_
              "GFP_DMA32": 0x4, "__GFP_RECLAIM": 0xC00}
 BATCH_LOOK = 4096  # rows: the longest batch of frees; release_pages hands over at most some hundred pages
 IRQ_LOOK = 256  # rows: the longest visit of an interrupt between an allocation and its event
+PCP_LOCK_DEPTH = 3  # preempt depth of an interrupt that came inside the pcp lock (2); it must free to the buddy lists
 STACK_PAGES = 4  # a kernel stack: what hidden bulk allocations nearly always are
 
 
@@ -41,6 +43,7 @@ class Row:
     time_us: int
     cpu: int
     in_irq: bool
+    depth: int
     task: str
     pid: int
     order: int
@@ -50,6 +53,7 @@ class Row:
     refilled: list = field(default_factory=list)
     claims: list = field(default_factory=list)
     drained: int = 0
+    past_pcp: bool = False
     done: bool = False
 
 
@@ -77,7 +81,7 @@ def parse(lines, config, counts):
         if gfp not in masks:
             masks[gfp] = gfp_mask(gfp, config)
         row = Row(EVENTS.get(name, name), int(seconds) * 1000000 + int(micros), int(cpu), context[2] not in ".-",
-                  task, int(pid), int(values.get("order", values.get("alloc_order", 0))),
+                  int(context[3], 16) if context[3] not in ".-" else 0, task, int(pid), int(values.get("order", values.get("alloc_order", 0))),
                   int(values.get("migratetype", values.get("alloc_migratetype", 0))), masks[gfp],
                   int(values.get("pfn", "0"), 16))
         if row.op == "extfrag":
@@ -123,6 +127,7 @@ def settle_frees(rows):
 def attach(rows):
     """Attach refills and claims to the operation that caused them, drains to the free before them.
 
+    The zone lock was taken where refills and drains stand, so what caused them acts there.
     A run of refills of one list belongs to the next allocation on that CPU in the same context if that allocation got
     the run's first page (the list was empty, so the head is the first refilled); it then acts where the run stands.
     Any other run was caused by a bulk allocation, which has no event of its own.
@@ -138,8 +143,10 @@ def attach(rows):
         if row.op in ("refill", "extfrag"):
             out.append(take_run(streams[row.cpu], position[id(row)]))
         elif row.op == "drain":
-            drain_after(streams[row.cpu], position[id(row)], out)
-        else:
+            cause = drain_cause(streams[row.cpu], position[id(row)])
+            cause.done = True
+            out.append(cause)
+        elif row.op != "free" or not drains_follow(streams[row.cpu], position[id(row)]):
             out.append(row)
     return out
 
@@ -165,23 +172,36 @@ def take_run(stream, at):
         owner = first
         owner.op = "bulk"
     owner.done = True
+    owner.past_pcp = len(refills) == 1 and first.depth - owner.depth == 1 and pcp_allowed_order(owner.order)
     owner.refilled, owner.claims = refills, claims
     return owner
 
 
-def drain_after(stream, at, out):
-    """Count a drained block with the operation that drained it; a run without a free before it is its own row."""
-    row = stream[at]
-    row.done = True
-    before = at - 1
-    while before >= 0 and (stream[before].op == "drain" or stream[before].in_irq and not row.in_irq):
+def drains_follow(stream, at):
+    """Whether this free's drain comes next; it then acts where the drain stands: it may have waited for the lock."""
+    free = stream[at]
+    for row in stream[at + 1:at + IRQ_LOOK]:
+        if not row.in_irq or free.in_irq:
+            return row.op == "drain" and row.in_irq == free.in_irq
+    return False
+
+
+def drain_cause(stream, at):
+    """Count the blocks of a run of drains with the free before it; a run without one is a row of its own."""
+    before, first = at - 1, stream[at]
+    while before >= 0 and stream[before].in_irq and not first.in_irq:
         before -= 1
-    cause = stream[before] if before >= 0 else None
-    if cause is None or cause.op not in ("free", "drained"):
-        row.op = "drained"
-        out.append(row)
-        cause = row
-    cause.drained += 1 << row.order
+    cause = stream[before] if before >= 0 and stream[before].op == "free" else first
+    if cause is first:
+        cause.op = "drained"
+    for row in stream[at:]:
+        if row.in_irq and not first.in_irq:
+            continue
+        if row.op != "drain" and row is not first:
+            break
+        cause.drained += 1 << row.order
+        row.done = True
+    return cause
 
 
 def bracket_kswapd(rows):
@@ -203,7 +223,7 @@ def bracket_kswapd(rows):
     for at, row in enumerate(rows):
         out.append(row)
         if at in ends:
-            out.append(Row("kswapd_end", row.time_us, row.cpu, False, row.task, row.pid, 0, 0, 0, 0))
+            out.append(Row("kswapd_end", row.time_us, row.cpu, False, 0, row.task, row.pid, 0, 0, 0, 0))
     return out
 
 
@@ -249,7 +269,7 @@ class TraceReplay:
 
     def infer_before_alloc(self, row):
         """A refill means that the list was empty, a page below the head that those above are gone."""
-        if row.order or not row.pfn:
+        if row.order or not row.pfn or row.past_pcp:
             return
         zone = self.model.zone_of(row.pfn)
         pages = self.pcp_list(zone, row.cpu, 0, row.migratetype)
@@ -261,11 +281,15 @@ class TraceReplay:
     def alloc(self, row):
         row.done = True
         self.claims = deque(row.claims)
+        forced = False
         if self.inference:
-            if row.pfn:
-                self.settle_boost(row)
+            forced = not self.settle_zone(row)
             self.infer_before_alloc(row)
-        if self.reclaimers.pop(row.pid, None) == "ended":
+        if row.past_pcp:
+            pfn = self.alloc_past_pcp(row)
+        elif forced:
+            pfn = self.alloc_in_recorded_zone(row)
+        elif self.reclaimers.pop(row.pid, None) == "ended":
             pfn = self.try_again(row.gfp, row.order, row.cpu)
         else:
             pfn = self.model.alloc_pages(row.gfp, row.order, row.cpu)
@@ -300,27 +324,21 @@ class TraceReplay:
             if 0 < row.drained < count:
                 self.take_hidden(zone, row.cpu, UNMOVABLE, count - row.drained, "drain of all was smaller")
             return
-        lowered = min(4 * pcp.batch, pcp.high)
-        limit = lowered if zone.flags & ZONE_RECLAIM_ACTIVE else pcp.high
-        if row.drained and count < limit and count >= lowered:
-            zone.flags |= ZONE_RECLAIM_ACTIVE
-            self.counts["kswapd inferred active"] += 1
-        elif not row.drained and count >= limit:
-            if count < pcp.high:
-                zone.flags &= ~ZONE_RECLAIM_ACTIVE
-                self.counts["kswapd inferred idle"] += 1
-            else:
-                missing = count - pcp.high + 1
-                self.take_hidden(zone, row.cpu, UNMOVABLE, -(-missing // STACK_PAGES) * STACK_PAGES, "no drain")
+        active = bool(zone.flags & ZONE_RECLAIM_ACTIVE)
+        ours, other = (self.drain_size(pcp, count, a) for a in (active, not active))
+        if abs(other - row.drained) < abs(ours - row.drained):
+            zone.flags ^= ZONE_RECLAIM_ACTIVE
+            self.counts["kswapd inferred " + ("idle" if active else "active")] += 1
+        elif ours and not row.drained:
+            missing = count - pcp.high + 1
+            self.take_hidden(zone, row.cpu, UNMOVABLE, -(-missing // STACK_PAGES) * STACK_PAGES, "no drain")
 
-    def where_free(self, pfn):
-        """Return the pcp list or "buddy" if the model holds the page for free."""
-        zone = self.model.zone_of(pfn)
-        for pcp in zone.pcp.values():
-            for pages in pcp.lists:
-                if pfn in pages:
-                    return pcp, pages
-        return None
+    def drain_size(self, pcp, count, active):
+        """Pages that a free drains when kswapd is active in the zone or not."""
+        high = min(4 * pcp.batch, pcp.high) if active else pcp.high
+        if count < high:
+            return 0
+        return 1 if high < pcp.batch else min(pcp.batch << pcp.free_factor, high - pcp.batch)
 
     def free(self, row):
         pfn = self.held.pop(row.pfn, row.pfn)
@@ -328,19 +346,39 @@ class TraceReplay:
             self.counts["free of a page the model refused"] += 1
             return
         zone = self.model.zone_of(pfn)
-        if self.is_free(pfn):
+        if self.is_free(pfn, row.order):
             self.counts["free of a free page"] += 1
             return
-        if self.inference and pcp_allowed_order(row.order):
+        if row.in_irq and row.depth >= PCP_LOCK_DEPTH and pcp_allowed_order(row.order):
+            self.counts["frees past a locked pcp"] += 1
+            self.model.free_one_page(zone, row.cpu, pfn, row.order, self.model.block_type(pfn))
+            return
+        pages = self.pages_on_pcp_lists() + (1 << row.order)
+        if pages > row.drained and self.inference and pcp_allowed_order(row.order):
             self.infer_before_free(row, zone)
         self.model.free_pages(pfn, row.order, row.cpu)
+        kept = self.pages_on_pcp_lists()
+        if row.drained and kept and row.drained == pages and pcp_allowed_order(row.order):
+            self.drained(row)  # a task drained everything right after this free
 
-    def is_free(self, pfn):
-        return any((pfn & -(1 << o)) in self.model.buddy and self.model.buddy[pfn & -(1 << o)][0] >= o
-                   for o in range(11)) or self.in_pcp(pfn)
+    def pages_on_pcp_lists(self):
+        return sum(pcp.count for zone in self.model.zones.values() for pcp in zone.pcp.values())
 
-    def in_pcp(self, pfn):
-        return any(pfn in pages for pcp in self.model.zone_of(pfn).pcp.values() for pages in pcp.lists)
+    def is_free(self, pfn, order):
+        """Whether the model holds any page of the block for free already (it diverged, or a page is hidden)."""
+        end = pfn + (1 << order)
+        for size in range(11):
+            head = pfn & -(1 << size)
+            if self.model.buddy.get(head, (-1,))[0] >= size:
+                return True
+        if order and any(page in self.model.buddy for page in range(pfn, end)):
+            return True
+        for pcp in self.model.zone_of(pfn).pcp.values():
+            for pindex, pages in enumerate(pcp.lists):
+                size = 1 << pindex_to_order(pindex)
+                if pages and (pfn & -size in pages or order and any(pfn <= page < end for page in pages)):
+                    return True
+        return False
 
     def alloc_seen_late(self, rows, at):
         """An interrupt may come between an allocation and its event: run the allocation first if it got the head."""
@@ -377,17 +415,20 @@ class TraceReplay:
             self.began[row.pid] = begin
 
     def drained(self, row):
-        """A drain that no free caused: by a task after reclaim (all CPUs), else of this CPU in one zone."""
+        """A drain that no free caused: all lists of all CPUs by a task after reclaim, else of this CPU in one zone."""
         self.counts["drains without a free"] += 1
-        if self.reclaimers.get(row.pid) == "ended":
-            begin = self.began[row.pid]
+        zone = self.model.zone_of(row.pfn)
+        everything = self.pages_on_pcp_lists()
+        begin = self.began.get(row.pid) if self.reclaimers.get(row.pid) == "ended" else None
+        if begin:
             if self.try_again(begin.gfp, begin.order, row.cpu) is not None:
                 self.counts["drain where the model had a page"] += 1
             self.model.unreserve_highatomic_pageblock(begin.gfp, self.model.cpu_node[row.cpu], False)
-            for cpu in self.model.cpu_node:
-                self.model.drain_local_pages(cpu)
+        if begin or row.drained >= everything != zone.pcp[row.cpu].count:
+            self.reclaimers[row.pid] = "ended"
+            self.model.drain_all_pages(None, row.cpu)
         else:
-            self.model.drain_pages_zone(self.model.zone_of(row.pfn), row.cpu)
+            self.model.drain_pages_zone(zone, row.cpu)
 
     def kswapd_zones(self, nid):
         return [zone for key, zone in self.model.zones.items() if key[0] == nid]
@@ -401,7 +442,7 @@ class TraceReplay:
             self.noted_boost[zone] = zone.watermark_boost
 
     def kswapd_end(self, nid):
-        if not self.kswapd_done.get(nid, True):
+        if self.kswapd_done.get(nid) is False:
             self.kswapd_done[nid] = True
             for zone in self.kswapd_zones(nid):
                 zone.flags &= ~ZONE_RECLAIM_ACTIVE
@@ -424,28 +465,57 @@ class TraceReplay:
                     return zone
         return None
 
-    def settle_boost(self, row):
-        """Learn from the zone of a recorded page whether kswapd has taken the boost back already."""
-        zone, nid = self.model.zone_of(row.pfn), self.model.cpu_node[row.cpu]
+    def settle_zone(self, row):
+        """Learn from the zone of a recorded page what no event shows; the mildest explanation is kept.
+
+        In this order: vmstat has folded this CPU's counters, kswapd has ended or not yet ended, both, a boost was
+        taken back by a run of kswapd that the trace does not show.
+        """
+        nid = self.model.cpu_node[row.cpu]
+        zone = self.model.zone_of(row.pfn) if row.pfn else None
         if self.expected_zone(row) is zone:
-            return
-        if nid in self.kswapd_done:
-            undo = self.kswapd_end, self.kswapd_not_yet_ended
-            change, back = undo[::-1] if self.kswapd_done[nid] else undo
-            change(nid)
+            return True
+        zones = self.kswapd_zones(nid)
+        saved = [(z, z.watermark_boost, z.nr_free_pages, z.pcp[row.cpu].diff, z.flags) for z in zones]
+        done, noted = self.kswapd_done.get(nid), dict(self.noted_boost)
+        for fold, kswapd, no_boost in ((1, 0, 0), (0, 1, 0), (1, 1, 0), (0, 0, 1), (1, 0, 1)):
+            if fold:
+                self.fold_counters(zones, row.cpu)
+            if kswapd and done is not None:
+                (self.kswapd_not_yet_ended if done else self.kswapd_end)(nid)
+            if no_boost:
+                self.kswapd_start(nid)
+                self.kswapd_end(nid)
             if self.expected_zone(row) is zone:
-                self.counts["end of kswapd corrected"] += 1
-                return
-            back(nid)
-        boosts = [(z, z.watermark_boost) for z in self.kswapd_zones(nid)]
-        for boosted, _ in boosts:
-            boosted.watermark_boost = 0
-        if self.expected_zone(row) is zone:
-            self.counts["boost taken back by inference"] += 1
-            return
-        for boosted, boost in boosts:
-            boosted.watermark_boost = boost
-        self.counts["zone not explained"] += 1
+                self.counts["zone explained by" + " vmstat" * fold + " kswapd" * kswapd + " boost" * no_boost] += 1
+                return True
+            for z, z.watermark_boost, z.nr_free_pages, z.pcp[row.cpu].diff, z.flags in saved:
+                pass
+            self.noted_boost.update(noted)
+            self.kswapd_done[nid] = done
+        self.counts["zone taken from the recording"] += 1
+        return False
+
+    def alloc_in_recorded_zone(self, row):
+        """Last resort where the watermarks of the model and of the recording disagree."""
+        self.reclaimers.pop(row.pid, None)
+        if not row.pfn:
+            return None
+        flags = self.model.gfp_to_alloc_flags(row.gfp, row.order)
+        return self.model.rmqueue(self.model.zone_of(row.pfn), row.cpu, row.order, row.migratetype, flags)
+
+    def alloc_past_pcp(self, row):
+        """The CPU's lists were locked (an interrupt, a remote drain), so the page came straight from the buddy lists."""
+        self.counts["allocations past a locked pcp"] += 1
+        self.reclaimers.pop(row.pid, None)
+        zone, flags = self.model.zone_of(row.pfn), self.model.gfp_to_alloc_flags(row.gfp, row.order)
+        self.model.count_event(row.cpu, "pgalloc_" + ZONE_NAMES[zone.idx], 1 << row.order)
+        return self.model.rmqueue_buddy(zone, row.cpu, row.order, row.migratetype, flags)
+
+    def fold_counters(self, zones, cpu):
+        for zone in zones:
+            zone.nr_free_pages += zone.pcp[cpu].diff
+            zone.pcp[cpu].diff = 0
 
     def run(self, lines=None):
         rows = convert(lines or read_lines(self.folder), self.meta["config"], self.counts)

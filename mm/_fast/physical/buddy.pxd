@@ -7,19 +7,16 @@
 # list's type; zone.nr_free[order] is the number of blocks; two free buddies of one order below pageblock_order
 # never coexist.  Cost: a few cache lines a merge or split, bounded by MAX_ORDER.
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
+from libc.stdint cimport int32_t, uint8_t, uint32_t
 from mm._fast.debug cimport MM_IS_CANARY, VM_BUG_ON, mm_bug, unlikely
 from mm._fast.page_list cimport list_add, list_add_tail, list_del, list_empty
 from mm._fast.state cimport (MMState, MAX_ORDER, MIGRATE_ISOLATE, MIGRATE_RECLAIMABLE,
                              MIGRATE_TYPES, PFN_NONE, PG_buddy, PG_MT_MASK, PG_MT_SHIFT, PG_ORDER_MASK, PG_ZONE_MASK,
-                             BUG_BAD_PFN_ALIGN, BUG_ZONE_MISMATCH, page_hot, pageblock_order, per_cpu_pages, zone)
-from mm._fast.vm_event_item cimport NR_FREE_PAGES
-from mm._fast.vmstat cimport mod_zone_page_state
+                             BUG_BAD_PFN_ALIGN, BUG_ZONE_MISMATCH, page_hot, pageblock_order, zone)
 
 cdef enum:
     PB_MIGRATE_MASK = 0x7           # bits of MMState.pageblock_flags
     PB_SKIP = 0x8
-    BUDDY_MATCH = 0x00ff008f        # PG_ZONE_MASK | PG_buddy | PG_ORDER_MASK
 
 
 cdef inline uint32_t free_list(const zone *z, uint32_t order, int32_t mt) noexcept nogil:
@@ -52,7 +49,17 @@ cdef inline bint migratetype_is_mergeable(int32_t mt) noexcept nogil:
     return mt <= MIGRATE_RECLAIMABLE
 
 
+cdef inline bint PageBuddy(const MMState *s, uint32_t pfn) noexcept nogil:
+    return s.buddy[pfn] != 0
+
+
+cdef inline uint32_t buddy_order(const MMState *s, uint32_t pfn) noexcept nogil:
+    """Order of the free block that `pfn` heads."""
+    return s.buddy[pfn] - <uint32_t>1
+
+
 cdef inline void set_buddy(MMState *s, const zone *z, uint32_t pfn, uint32_t order, int32_t mt) noexcept nogil:
+    s.buddy[pfn] = <uint8_t>(order + 1)
     s.page[pfn].flags = z.page_bits | PG_buddy | order | (<uint32_t>mt << PG_MT_SHIFT)
 
 
@@ -77,6 +84,7 @@ cdef inline void move_to_free_list(MMState *s, zone *z, uint32_t pfn, uint32_t o
 
 cdef inline void del_page_from_free_list(MMState *s, zone *z, uint32_t pfn, uint32_t order) noexcept nogil:
     list_del(s.page, pfn)
+    s.buddy[pfn] = 0
     s.page[pfn].flags = z.page_bits
     z.nr_free[order] -= 1
 
@@ -88,30 +96,46 @@ cdef inline uint32_t first_free(const MMState *s, const zone *z, uint32_t order,
     return PFN_NONE if pfn == head else pfn
 
 
-cdef inline void expand(MMState *s, zone *z, uint32_t pfn, uint32_t low, uint32_t high, int32_t mt) noexcept nogil:
-    """Give back the upper halves of a block of order `high` of which the first 2^low pages are wanted."""
-    while high > low:
-        high -= 1
-        add_to_free_list(s, z, pfn + (<uint32_t>1 << high), high, mt)
-
-
 cdef inline uint32_t __rmqueue_smallest(MMState *s, zone *z, uint32_t order, int32_t mt) noexcept nogil:
-    """Take the head of the smallest sufficient list of one type; PFN_NONE if there is none."""
-    cdef uint32_t current_order, pfn
-    for current_order in range(order, MAX_ORDER):
-        pfn = first_free(s, z, current_order, mt)
-        if pfn == PFN_NONE:
-            continue
-        del_page_from_free_list(s, z, pfn, current_order)
-        expand(s, z, pfn, order, current_order, mt)
-        s.page[pfn].flags = z.page_bits | order | (<uint32_t>mt << PG_MT_SHIFT)
-        return pfn
-    return PFN_NONE
+    """Take the head of the smallest sufficient list of one type; PFN_NONE if there is none.
+
+    The upper halves of a larger block go back to the heads of their lists, largest first (expand).
+    """
+    cdef page_hot *p = s.page
+    cdef uint8_t *b = s.buddy
+    cdef uint32_t bits = z.page_bits
+    cdef uint32_t head = z.first_list + order * MIGRATE_TYPES + <uint32_t>mt
+    cdef uint32_t high = order
+    cdef uint32_t pfn = p[head].next
+    while pfn == head:
+        high += 1
+        if high == MAX_ORDER:
+            return PFN_NONE
+        head += MIGRATE_TYPES
+        pfn = p[head].next
+    list_del(p, pfn)
+    b[pfn] = 0
+    z.nr_free[high] -= 1
+    while high > order:
+        high -= 1
+        head -= MIGRATE_TYPES
+        link_free(p, b, head, pfn + (<uint32_t>1 << high), bits, high, mt)
+        z.nr_free[high] += 1
+    p[pfn].flags = bits | order | (<uint32_t>mt << PG_MT_SHIFT)
+    return pfn
 
 
-cdef inline bint page_is_buddy(const page_hot *p, uint32_t pfn, uint32_t want) noexcept nogil:
-    """Is the frame the head of a free block of this order and zone?  `want`: zone bits | PG_buddy | order."""
-    return (p[pfn].flags & BUDDY_MATCH) == want
+cdef inline void link_free(page_hot *p, uint8_t *b, uint32_t head, uint32_t pfn, uint32_t bits, uint32_t order,
+                           int32_t mt) noexcept nogil:
+    """Mark a block free and put it at the head of its list."""
+    list_add(p, head, pfn)
+    b[pfn] = <uint8_t>(order + 1)
+    p[pfn].flags = bits | PG_buddy | order | (<uint32_t>mt << PG_MT_SHIFT)
+
+
+cdef inline bint page_is_buddy(const MMState *s, const zone *z, uint32_t pfn, uint32_t order) noexcept nogil:
+    """Is the frame the head of a free block of this order, in this zone?"""
+    return s.buddy[pfn] == order + 1 and not (s.page[pfn].flags ^ z.page_bits) & PG_ZONE_MASK
 
 
 cdef inline bint can_merge_types(const MMState *s, int32_t mt, uint32_t buddy) noexcept nogil:
@@ -120,36 +144,45 @@ cdef inline bint can_merge_types(const MMState *s, int32_t mt, uint32_t buddy) n
     return mt == buddy_mt or (migratetype_is_mergeable(mt) and migratetype_is_mergeable(buddy_mt))
 
 
-cdef inline void __free_one_page(MMState *s, zone *z, per_cpu_pages *stat_cpu, uint32_t pfn, uint32_t order, int32_t mt,
-                                 bint to_tail) noexcept nogil:
-    """Put a block on the free list of type `mt`, merged as far as it goes."""
-    cdef uint32_t buddy
-    cdef uint32_t want = (z.page_bits & PG_ZONE_MASK) | PG_buddy | order
+cdef inline void __free_one_page(MMState *s, zone *z, uint32_t pfn, uint32_t order, int32_t mt, bint to_tail) noexcept nogil:
+    """Put a block on the free list of type `mt`, merged as far as it goes.  The caller counts its pages.
+
+    Works on local pointers: a store to the byte array could alias anything that is read through `s`.
+    """
+    cdef page_hot *p = s.page
+    cdef uint8_t *b = s.buddy
+    cdef uint32_t bits = z.page_bits
+    cdef uint32_t head = z.first_list + <uint32_t>mt
+    cdef uint32_t buddy = pfn ^ (<uint32_t>1 << order)
     VM_BUG_ON(s, pfn & ((<uint32_t>1 << order) - 1), BUG_BAD_PFN_ALIGN, pfn)
-    VM_BUG_ON(s, (s.page[pfn].flags ^ z.page_bits) & PG_ZONE_MASK, BUG_ZONE_MISMATCH, pfn)
-    if mt != MIGRATE_ISOLATE:
-        mod_zone_page_state(z, stat_cpu, NR_FREE_PAGES, <int64_t>1 << order)
-    s.page[pfn].flags = z.page_bits
-    while order < MAX_ORDER - 1 - MM_IS_CANARY:
-        buddy = pfn ^ (<uint32_t>1 << order)
-        if not page_is_buddy(s.page, buddy, want):
+    VM_BUG_ON(s, (p[pfn].flags ^ bits) & PG_ZONE_MASK, BUG_ZONE_MISMATCH, pfn)
+    p[pfn].flags = bits
+    while order < MAX_ORDER - 1 - MM_IS_CANARY and b[buddy] == order + 1:
+        if (p[buddy].flags ^ bits) & PG_ZONE_MASK:
             break
         if unlikely(order >= pageblock_order) and not can_merge_types(s, mt, buddy):
             break
-        del_page_from_free_list(s, z, buddy, order)
+        list_del(p, buddy)
+        b[buddy] = 0
+        p[buddy].flags = bits
+        z.nr_free[order] -= 1
         pfn &= buddy
         order += 1
-        want += 1
-    if to_tail or buddy_merge_likely(s.page, pfn, order, want):
-        add_to_free_list_tail(s, z, pfn, order, mt)
+        buddy = pfn ^ (<uint32_t>1 << order)
+    head += order * MIGRATE_TYPES
+    z.nr_free[order] += 1
+    b[pfn] = <uint8_t>(order + 1)
+    p[pfn].flags = bits | PG_buddy | order | (<uint32_t>mt << PG_MT_SHIFT)
+    if to_tail or buddy_merge_likely(s, z, pfn, order):
+        list_add_tail(p, head, pfn)
     else:
-        add_to_free_list(s, z, pfn, order, mt)
+        list_add(p, head, pfn)
 
 
-cdef inline bint buddy_merge_likely(const page_hot *p, uint32_t pfn, uint32_t order, uint32_t want) noexcept nogil:
+cdef inline bint buddy_merge_likely(const MMState *s, const zone *z, uint32_t pfn, uint32_t order) noexcept nogil:
     """Is the buddy of the pair that this block would form free as a whole?"""
     cdef uint32_t pair
     if order >= MAX_ORDER - 2:
         return False
     pair = pfn & ~(<uint32_t>1 << order)
-    return page_is_buddy(p, pair ^ (<uint32_t>2 << order), want + 1)
+    return page_is_buddy(s, z, pair ^ (<uint32_t>2 << order), order + 1)

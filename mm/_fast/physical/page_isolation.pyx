@@ -14,12 +14,13 @@ from mm._fast.core cimport (mm_drain_all_pages, mm_free_pages, mm_move_freepages
                             mm_zone_watermark_ok)
 from mm._fast.gfp cimport __GFP_THISNODE, ALLOC_CMA
 from mm._fast.physical.buddy cimport (__free_one_page, del_page_from_free_list, get_pageblock_migratetype,
-                                      migratetype_is_mergeable, page_is_buddy, page_order, set_pageblock_migratetype)
+                                      migratetype_is_mergeable, page_is_buddy, page_order, PageBuddy,
+                                      set_pageblock_migratetype)
 from mm._fast.physical.gfp_zone cimport gfp_zone
 from mm._fast.state cimport (MAX_ORDER, MAX_ORDER_NR_PAGES, MIGRATE_ISOLATE, MIGRATE_MOVABLE, MMState,
                              OP_ALLOC_CONTIG_MIGRATE_RANGE, pageblock_nr_pages, pageblock_order, per_cpu_pages,
-                             PFN_NONE, PG_buddy, PG_head, PG_lru, PG_reserved, PG_tail, PG_valid, PG_ZONE_MASK,
-                             PG_ZONE_SHIFT, WMARK_MIN, zone, ZONE_MOVABLE)
+                             PFN_NONE, PG_head, PG_lru, PG_reserved, PG_tail, PG_valid, PG_ZONE_MASK, PG_ZONE_SHIFT,
+                             WMARK_MIN, zone, ZONE_MOVABLE)
 from mm._fast.vm_event_item cimport COMPACT_ISOLATED, NR_FREE_PAGES
 from mm._fast.vmstat cimport (count_op_call, count_vm_events, mod_zone_page_state, zone_free_pages, zone_pcp,
                               zone_watermark)
@@ -73,7 +74,7 @@ cdef bint has_unmovable_pages(MMState *s, uint32_t pfn, uint32_t end) noexcept n
                 return True
             pfn = head + compound_nr(s, head)
         elif s.page[pfn].refcount == 0:
-            pfn += <uint32_t>1 << page_order(s.page, pfn) if flags & PG_buddy else 1
+            pfn += <uint32_t>1 << page_order(s.page, pfn) if PageBuddy(s, pfn) else 1
         elif flags & PG_lru:
             pfn += 1
         else:
@@ -127,18 +128,20 @@ cdef public void unset_migratetype_isolate "mm_unset_migratetype_isolate"(MMStat
     cdef int32_t movable
     if not is_isolated(s, pfn):
         return
-    if s.page[pfn].flags & PG_buddy:
+    if PageBuddy(s, pfn):
         order = page_order(s.page, pfn)
         if pageblock_order <= order < MAX_ORDER - 1:
             buddy = pfn ^ (<uint32_t>1 << order)
-            if page_is_buddy(s.page, buddy, (z.page_bits & PG_ZONE_MASK) | PG_buddy | order):
+            if page_is_buddy(s, z, buddy, order):
                 if not is_isolated(s, buddy):
                     taken = isolate_free_page(s, pfn, order, cpu) != 0
     if not taken:
         mod_zone_page_state(z, stat_of(s, z, cpu), NR_FREE_PAGES, mm_move_freepages_block(s, z, pfn, mt, &movable))
     set_pageblock_migratetype(s, pfn, mt)
     if taken:
-        __free_one_page(s, z, stat_of(s, z, cpu), pfn, order, mt, True)
+        if mt != MIGRATE_ISOLATE:
+            mod_zone_page_state(z, stat_of(s, z, cpu), NR_FREE_PAGES, <int64_t>1 << order)
+        __free_one_page(s, z, pfn, order, mt, True)
     z.nr_isolate_pageblock -= 1
 
 
@@ -165,7 +168,9 @@ cdef void split_free_page(MMState *s, uint32_t head, uint32_t order, uint32_t of
     while pfn < end:
         part = fls_index(pfn & (~pfn + 1)) if pfn else order
         part = min(part, fls_index(offset))
-        __free_one_page(s, z, stat_of(s, z, cpu), pfn, part, get_pageblock_migratetype(s, pfn), False)
+        if not is_isolated(s, pfn):
+            mod_zone_page_state(z, stat_of(s, z, cpu), NR_FREE_PAGES, <int64_t>1 << part)
+        __free_one_page(s, z, pfn, part, get_pageblock_migratetype(s, pfn), False)
         pfn += <uint32_t>1 << part
         offset -= <uint32_t>1 << part
         if offset == 0:
@@ -179,7 +184,7 @@ cdef int32_t split_at_boundary(MMState *s, uint32_t pfn, uint32_t boundary, int3
         pfn = first_valid_page(s, pfn, boundary - pfn)
         if pfn == PFN_NONE:
             return 0
-        if s.page[pfn].flags & PG_buddy:
+        if PageBuddy(s, pfn):
             order = page_order(s.page, pfn)
             if pfn + (<uint32_t>1 << order) > boundary:
                 split_free_page(s, pfn, order, boundary - pfn, cpu)
@@ -249,7 +254,7 @@ cdef uint32_t find_outer_start(const MMState *s, uint32_t start) noexcept nogil:
     """Head of the free block that `start` lies in; `start` itself if there is none."""
     cdef uint32_t order = 0
     cdef uint32_t outer = start
-    while not s.page[outer].flags & PG_buddy:
+    while not PageBuddy(s, outer):
         order += 1
         if order >= MAX_ORDER:
             return start
@@ -268,7 +273,7 @@ cdef bint is_range_free(const MMState *s, uint32_t pfn, uint32_t end) noexcept n
             return False
         block += pageblock_nr_pages
     while pfn < end:
-        if not s.page[pfn].flags & PG_buddy:
+        if not PageBuddy(s, pfn):
             return False
         pfn += <uint32_t>1 << page_order(s.page, pfn)
     return True
@@ -307,7 +312,6 @@ cdef public int32_t alloc_contig_range "mm_alloc_contig_range"(MMState *s, uint3
     if start >= end or last > s.g.nr_pages or not s.page[start].flags & PG_valid or not s.page[first].flags & PG_valid:
         return -EINVAL
     z = page_zone(s, start)
-    s.g.step += 1
     if start_isolate_page_range(s, start, end, mt, cpu):
         return -EBUSY
     mm_drain_all_pages(s, <int32_t>(z - s.zones), cpu)

@@ -3,22 +3,23 @@
 # A trace is a table with one row an event, in replay order (mm/sim/trace.py writes and reads it).  Column meaning by
 # operation, where it differs from the column's own:
 #
-#   op                  order           migratetype       pfn                 handle             flags
-#   ALLOC               block order     as recorded       result or sentinel  block, NONE if it  context
-#                                                                             failed
-#   FREE                block order     255               first page          block              context, FREE_*
-#   BULK_ALLOC          0               as ALLOC          as ALLOC            page               context
-#   REFILL              block order     list              first page          NONE               context, REFILL_PERCPU
-#   DRAIN               block order     list              first page          NONE               context
-#   EXTFRAG             alloc_order     alloc_migratetype first page of block NONE               context, EXTFRAG_*
-#   SPLIT               order of both   255               first page of the   block, keeps the   handle of the upper
-#                       halves                            upper half          lower half         half (all 32 bits)
-#   RECLAIM_BEGIN       request         255               UNKNOWN             NONE               context, RECLAIM_KSWAPD
-#   RECLAIM_END         0               255               pages reclaimed     NONE               context, RECLAIM_KSWAPD
-#   COMPACTION_BEGIN    0               255               migrate scanner     NONE               context, COMPACTION_SYNC
-#   COMPACTION_END      0               255               migrate scanner     NONE               and COMPACTION_STATUS
-#   GAP                 0               255               events lost,        NONE               0
-#                                                         UNKNOWN if unsaid
+#   op                order          migratetype        pfn                 handle              flags
+#   ALLOC             block order    as recorded        result or sentinel  block, NONE if it   context
+#                                                                           failed
+#   FREE              block order    255                first page          block               context, FREE_*
+#   BULK_ALLOC        0              as ALLOC           as ALLOC            page                context
+#   REFILL            block order    list               first page          NONE                context, REFILL_PERCPU
+#   DRAIN             block order    list               first page          NONE                context
+#   EXTFRAG           alloc_order    alloc_migratetype  first page of the   NONE                context, EXTFRAG_*
+#                                                       block taken
+#   SPLIT             order of both  255                first page of the   block, keeps the    handle of the upper
+#                     halves                            upper half          lower half          half (all 32 bits)
+#   RECLAIM_BEGIN     request        255                UNKNOWN             NONE                context, RECLAIM_KSWAPD
+#   RECLAIM_END       0              255                pages reclaimed     NONE                context, RECLAIM_KSWAPD
+#   COMPACTION_BEGIN  0              255                migrate scanner     NONE                context, COMPACTION_SYNC
+#   COMPACTION_END    0              255                migrate scanner     NONE                and COMPACTION_STATUS
+#   GAP               0              255                events lost,        NONE                0
+#                                                       UNKNOWN if unsaid
 #
 # kswapd's wake and sleep are RECLAIM_BEGIN and RECLAIM_END with RECLAIM_KSWAPD; `node` is its node.
 
@@ -68,13 +69,16 @@ cpdef enum TraceFlag:
     REFILL_PERCPU = 0x80            # REFILL: onto a per-cpu list; unset: handed to the caller
     RECLAIM_KSWAPD = 0x100          # RECLAIM_*: kswapd woke or slept; unset: direct reclaim
     COMPACTION_SYNC = 0x100         # COMPACTION_*: mode=sync
-    COMPACTION_STATUS_SHIFT = 9     # COMPACTION_END: 4 bits, TraceCompactStatus
-    EXTFRAG_FALLBACK_ORDER_SHIFT = 8        # EXTFRAG: 4 bits
-    EXTFRAG_ALLOC_MIGRATETYPE_SHIFT = 12    # EXTFRAG: 4 bits
-    EXTFRAG_FALLBACK_MIGRATETYPE_SHIFT = 16 # EXTFRAG: 4 bits
-    EXTFRAG_PAGEBLOCK_ORDER_SHIFT = 20      # EXTFRAG: 4 bits
     EXTFRAG_CHANGE_OWNERSHIP = 0x1000000    # EXTFRAG: the pageblock has the requested type now
-    TRACE_FIELD_MASK = 0xf                  # width of every 4-bit field above
+
+# Numbers inside column `flags`: lowest bit of each, all 4 bits wide (TRACE_FIELD_MASK).
+cpdef enum TraceField:
+    TRACE_FIELD_MASK = 0xf
+    EXTFRAG_FALLBACK_ORDER_SHIFT = 8
+    COMPACTION_STATUS_SHIFT = 9             # TraceCompactStatus
+    EXTFRAG_ALLOC_MIGRATETYPE_SHIFT = 12
+    EXTFRAG_FALLBACK_MIGRATETYPE_SHIFT = 16
+    EXTFRAG_PAGEBLOCK_ORDER_SHIFT = 20
 
 # COMPACTION_END's status, as the kernel prints it (COMPACTION_STATUS in trace/events/mmflags.h).
 cpdef enum TraceCompactStatus:

@@ -27,7 +27,7 @@ cpdef enum ConvertError:
     CONVERT_NO_MEMORY = 1
     CONVERT_TABLE_FULL = 2      # more page frames than the table may hold
 
-# What was counted; every member is a uint64_t, Python derives the names (convert.pyx, counts()).
+# What was counted; every member is a uint64_t, Python derives the names (TextConverter.counts).
 cdef struct ConvertCounts:
     uint64_t allocs
     uint64_t failed_allocs
@@ -99,6 +99,7 @@ cdef struct ConvertState:
     uint64_t nr_free_handles
     uint64_t max_free_handles
     uint32_t nr_handles         # handles ever made
+    uint64_t last_gap           # row number + 1 of the latest gap, 0 none
     StrTable gfps
     StrTable comms
     StrTable names
@@ -120,6 +121,6 @@ cdef struct ConvertState:
     uint32_t nr_noted
     ConvertCounts counts
 
-# page_events.pyx: appends the rows of one event; sets s.error.
+# Appends the rows of one event; sets s.error.
 cdef void convert_event(ConvertState *s, const FtraceEvent *ev) noexcept nogil
 cdef void convert_gap(ConvertState *s, const FtraceEvent *ev) noexcept nogil
