@@ -26,6 +26,7 @@ cdef extern:
     void mm_prep_new_page(MMState *s, uint32_t pfn, uint32_t order, uint32_t gfp, uint32_t alloc_flags) noexcept nogil
     bint mm_zone_watermark_ok(const MMState *s, const zone *z, uint32_t order, int64_t mark, int32_t highest_zoneidx,
                               uint32_t alloc_flags, int64_t free_pages) noexcept nogil
+    uint32_t mm_take_pcp_pages(MMState *s, zone *z, int32_t mt, uint32_t nr_pages, int32_t cpu) noexcept nogil
     # physical/fallback
     bint mm_rmqueue_fallback(MMState *s, zone *z, uint32_t order, int32_t start_mt, uint32_t alloc_flags) noexcept nogil
     int64_t mm_move_freepages_block(MMState *s, zone *z, uint32_t pfn, int32_t mt, int32_t *num_movable) noexcept nogil
@@ -50,5 +51,13 @@ cdef extern:
     int32_t mm_alloc_contig_range(MMState *s, uint32_t start, uint32_t end, int32_t mt, int32_t cpu) noexcept nogil
     uint32_t mm_alloc_contig_pages(MMState *s, uint32_t nr_pages, uint32_t gfp, int32_t nid, uint64_t nodemask,
                                    int32_t cpu) noexcept nogil
+    # physical/take_page
+    bint mm_take_page(MMState *s, uint32_t pfn, uint32_t order, int32_t cpu) noexcept nogil
+    void mm_give_page_back(MMState *s, uint32_t pfn, uint32_t order, int32_t mt, int32_t cpu) noexcept nogil
+    bint mm_is_inside_block(const MMState *s, uint32_t pfn) noexcept nogil
     # verify
     int32_t mm_verify(MMState *s) noexcept nogil
+    # image
+    uint64_t mm_image_bytes(const MMState *s) noexcept nogil
+    int32_t mm_image_save(const MMState *s, void *image, uint64_t nbytes) noexcept nogil
+    int32_t mm_image_load(MMState *s, void *image, uint64_t nbytes) noexcept nogil

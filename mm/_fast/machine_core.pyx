@@ -19,14 +19,15 @@ from mm._fast.page_list cimport INIT_LIST_HEAD, list_add_tail
 from mm._fast.page_ref cimport put_page_testzero
 from mm._fast.physical.buddy cimport add_to_free_list_tail, free_list
 from mm._fast.physical.gfp_zone cimport gfp_migratetype, gfp_zone, GFP_ZONE_BAD
-from mm._fast.state cimport (fast_request, free_error, FREE_OK, FREE_WRONG_ORDER, MAX_NR_ZONES, MAX_NUMNODES, MAX_ORDER,
-                             MAX_ORDER_NR_PAGES, MIGRATE_HIGHATOMIC, MIGRATE_MOVABLE, MIGRATE_TYPES, MMGlobals, MMState,
-                             mpol_mode, NODEMASK_ALL, NR_FAST_REQUESTS, NR_FREE_LISTS, NR_PCP_LISTS, page_cold,
-                             page_hot, pageblock_nr_pages, per_cpu_pages, PFN_NONE, PG_MT_SHIFT, PG_pcp, PG_reserved,
-                             PG_valid, PG_ZONE_SHIFT, pglist_data, task_context, zone, ZONE_MIXED)
+from mm._fast.state cimport (fast_request, FREE_OK, FREE_WRONG_ORDER, MAX_NR_ZONES, MAX_NUMNODES, MAX_ORDER,
+                             MAX_ORDER_NR_PAGES, MIGRATE_HIGHATOMIC, MIGRATE_MOVABLE, MIGRATE_TYPES, MMGlobals,
+                             MMState, NODEMASK_ALL, NR_FAST_REQUESTS, NR_FREE_LISTS, NR_MM_OPS, NR_PCP_LISTS,
+                             page_cold, page_hot, pageblock_nr_pages, per_cpu_pages, PFN_NONE, PG_MT_SHIFT, PG_pcp,
+                             PG_reserved, PG_valid, PG_ZONE_SHIFT, pglist_data, task_context, zone, ZONE_MIXED)
 from mm._fast.vm_event_item cimport NR_VM_EVENT_ITEMS
 
 from mm._fast import state as state_names
+from mm._fast.state import free_error, mm_op
 from mm.errors import AllocationFailed, BadFree, VMBug
 
 cdef dict FREE_STATES = {
@@ -178,6 +179,35 @@ cdef class MachineCore:
             end = start + int(self.zones["spanned_pages"][nr])
             self.pageblock_zone[-(-start // pageblock_nr_pages):end // pageblock_nr_pages] = nr
 
+    def copy(self):
+        """An independent machine in the same state."""
+        cdef MachineCore other = type(self).__new__(type(self))
+        other._allocate(int(self.state.g.nr_pages), int(self.state.g.nr_nodes), int(self.state.g.nr_cpus))
+        for name in ("page", "cold", "buddy", "pageblock_flags", "pageblock_zone", "zones", "pageset", "nodes", "vm_event",
+                     "zonelists", "first_zone", "node_distance", "cpu_node", "current"):
+            np.copyto(self._array(other, name), self._array(self, name))
+        other.state.g = self.state.g
+        other.state.ops = self.state.ops
+        other.update_current()
+        if hasattr(self, "__dict__"):
+            other.__dict__.update(self.__dict__)
+        return other
+
+    @staticmethod
+    def _array(MachineCore core, name):
+        return core.pageblock_zone if name == "pageblock_zone" else getattr(core, name)
+
+    def check_bug(self):
+        """Raise VMBug if an invariant was seen broken."""
+        if self.state.g.bug.code:
+            self._raise_bug()
+
+    def op_calls(self):
+        """{operation: calls that no subsystem was there to answer}, those with calls."""
+        cdef int32_t i
+        return {mm_op(i).name[3:].lower(): int(self.state.g.nr_op_calls[i]) for i in range(NR_MM_OPS)
+                if self.state.g.nr_op_calls[i]}
+
     def update_current(self):
         """Note which CPUs' requests need nothing beyond the plain rules."""
         cdef MMState *s = &self.state
@@ -203,11 +233,15 @@ cdef class MachineCore:
 
     def init_page_range(self, int64_t start, int64_t end, int64_t zone_nr, bint is_reserved=False):
         """Give the frames [start, end) a struct page of a zone, reserved or plainly owned by nobody."""
+        cdef page_hot *page = self.state.page
+        cdef uint32_t pfn, bits
         self._check_range(start, end)
         self._check_zone(zone_nr)
-        bits = int(self.zones["page_bits"][zone_nr]) | (PG_reserved if is_reserved else 0)
-        self.page["flags"][start:end] = bits
-        self.page["refcount"][start:end] = 1 if is_reserved else 0
+        bits = self.state.zones[zone_nr].page_bits | (PG_reserved if is_reserved else 0)
+        with nogil:     # one pass: on a large machine the frames' first touch is the whole cost of boot
+            for pfn in range(<uint32_t>start, <uint32_t>end):
+                page[pfn].flags = bits
+                page[pfn].refcount = is_reserved
 
     def free_range_to_buddy(self, int64_t start, int64_t end, int64_t cpu=0):
         """Hand [start, end) to the allocator as boot does: largest aligned blocks, ascending, at the tails."""

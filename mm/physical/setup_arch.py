@@ -6,14 +6,13 @@ Modelled: the reservations of Debian's 6.1.0-56 on a PC in the order of boot, ea
 reserved page frames of the recorded machines (256 MiB to 6 GiB, 1 to 2 CPUs and nodes) come out one by one; what is
 given back before and after the initcalls.  Not modelled: address randomisation (the image lies at 16 MiB), devices,
 crash kernel, the log buffer of machines with many CPUs.
-Simplification: some 270 pages of small early allocations are two figures measured on those machines, not a list.
+Simplification: seven pages of small early allocations are two figures measured on those machines, not a list.
 """
 
 import collections
 import dataclasses
 
-from mm.physical.memblock import (MEMBLOCK_ALLOC_ACCESSIBLE, NUMA_NO_NODE, PAGE_SHIFT, PAGE_SIZE, SMP_CACHE_BYTES,
-                                  round_down, round_up)
+from mm.physical.memblock import (NUMA_NO_NODE, PAGE_SHIFT, PAGE_SIZE, SMP_CACHE_BYTES, round_up)
 
 MIB, GIB = 1 << 20, 1 << 30
 LOW_MEMORY = MIB                        # all below is reserved (reserve_real_mode)
@@ -24,8 +23,8 @@ PAGES_PER_SECTION = 1 << (SECTION_SIZE_BITS - PAGE_SHIFT)
 SIZEOF_STRUCT_PAGE = 64
 SECTION_MAP_BYTES = PAGES_PER_SECTION * SIZEOF_STRUCT_PAGE      # 2 MiB, mapped by one PMD
 SECTION_USAGE_BYTES = 56                # struct mem_section_usage with its pageblock bits
-SECTIONS_PER_ROOT = 256                 # struct mem_section in a page
-SECTION_ROOTS_BYTES = MIB               # pointers to the roots of a 52-bit address space
+SECTIONS_PER_ROOT = 128                 # struct mem_section in a page
+SECTION_ROOTS_BYTES = 2 * MIB           # pointers to the roots of a 52-bit address space
 PMD_SIZE = 2 * MIB
 IO_TLB_DEFAULT_BYTES = 64 * MIB
 IO_TLB_SLOT_BYTES, IO_TLB_SLOT_SIZE = 24, 2048
@@ -50,7 +49,7 @@ class BootReserve:
         At the end of memory below 4 GiB; freed late.
     node_data_bytes : int
         NODE_DATA of each node.
-    percpu_bytes : int
+    percpu_bytes : tuple of int
         Static, reserved and dynamic part of one CPU's first chunk.
     boot_node_pages, any_node_pages : int
         Small early allocations, measured: on the boot CPU's node beside the memory map's tables; wherever there is room.
@@ -59,7 +58,7 @@ class BootReserve:
     kernel: tuple
     initrd_bytes: int
     node_data_bytes: int
-    percpu_bytes: int
+    percpu_bytes: tuple
     boot_node_pages: int
     any_node_pages: int
 
@@ -73,9 +72,9 @@ DEBIAN_6_1 = BootReserve(
             ("decrypted", 0x4203000, 0x4400000, LATE), ("brk", 0x4400000, 0x4411000, KEPT)),
     initrd_bytes=0x140000,
     node_data_bytes=0x2B000,
-    percpu_bytes=217088 + 8192 + 28672,
+    percpu_bytes=(217088, 8192, 28672),
     boot_node_pages=2,
-    any_node_pages=261,
+    any_node_pages=5,
 )
 
 
@@ -175,7 +174,8 @@ class SetupArch:
     def setup_per_cpu_areas(self):
         """A unit for each CPU, a group of units a node; the unused end of each unit is free again."""
         groups = list(collections.Counter(self.cpu_node).items())
-        size_sum = round_up(self.reserve.percpu_bytes, PAGE_SIZE)
+        static, reserved, dynamic = self.reserve.percpu_bytes
+        size_sum = round_up(static + reserved + dynamic, PAGE_SIZE)
         units_per_alloc, unit_size = pcpu_units(size_sum, [n for _, n in groups])
         has_memory = {nid for _, _, nid in self.memblock.mem_pfn_ranges()}
         bases = []
@@ -188,8 +188,8 @@ class SetupArch:
             for unit in range(nr_units):
                 used = size_sum if unit < nr_cpus else 0
                 self.memblock.phys_free(addr + unit * unit_size + used, unit_size - used)
-        self.log.append(f"percpu: Embedded {size_sum >> PAGE_SHIFT} pages/cpu s{size_sum - 36864} r8192 d28672 "
-                        f"u{unit_size}")
+        self.log.append(f"percpu: Embedded {size_sum >> PAGE_SHIFT} pages/cpu s{static} r{reserved} "
+                        f"d{size_sum - static - reserved} u{unit_size}")
 
     def vfs_caches_init_early(self, nr_kernel_pages, nr_all_pages):
         """Dentry and inode hash tables; with memory on several nodes they come later, from vmalloc."""

@@ -271,7 +271,7 @@ class _Reader:
         found = {
             "recorder": self.recorder, "page_shift": 12, "clock": clock, "gfp_table": self.gfp_table.name,
             "gfp_untranslated": self._untranslated(), "anonymized": self.anonymize, "handles": self.text.nr_handles,
-                "first_time": self.text.first_time,
+            "first_time": self.text.first_time,
             "cpus": {str(cpu) if cpu != TraceLimit.TRACE_CPU_UNKNOWN else "unknown": row
                      for cpu, row in counts["cpus"].items()},
             "events": {name: counts["events"][event.name] for event, name in EVENT_NAMES.items()

@@ -239,6 +239,7 @@ def load_compound(core, first, data):
         page = core.page[first + head:first + head + (1 << order)]
         page["flags"][0] |= PG_head | PG_order_known | min(order, 15)
         page["flags"][1:] |= PG_tail
+        page["refcount"][1:] = 0
         page["next"][1:] = first + head
 
 

@@ -113,6 +113,9 @@ class Trace:
             batches, recovered = _open_file(source, where)
             check_columns(batches.schema, where)
             return cls(batches, decode_metadata(batches.schema, where), recovered)
+        except UnicodeDecodeError as error:
+            source.close()
+            raise TraceError(f"{where}: a name in the schema is no UTF-8: {error.reason}") from None
         except BaseException:
             source.close()
             raise
@@ -411,7 +414,7 @@ class _Batches:
         try:
             batch = self.source.get_batch(index)
             batch.validate(full=COMM in self.schema.names)
-        except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+        except (pa.ArrowException, OSError, ValueError, OverflowError) as error:    # ValueError: also no UTF-8
             raise TraceError(f"{what} is damaged: {str(error)[:200]}") from None
         if batch.num_rows != rows:
             raise TraceError(f"{what} is damaged: it has {batch.num_rows} rows")
@@ -444,13 +447,15 @@ def _open_file(source: pa.NativeFile, where: str) -> tuple[_Batches, bool]:
     blocks = [m for m in messages[1:] if m.kind in (DICTIONARY_BATCH, RECORD_BATCH)]
     rows = [m.rows for m in blocks if m.kind == RECORD_BATCH]
     end = messages[-1].end
-    file = source
-    if not whole:
-        head = source.read_at(messages[0].metadata_bytes, messages[0].offset)
-        file = pa.PythonFile(_Spliced(source, end, footer(head, blocks)), mode="r")
     try:
+        file = source
+        if not whole:
+            head = source.read_at(messages[0].metadata_bytes, messages[0].offset)
+            file = pa.PythonFile(_Spliced(source, end, footer(head, blocks)), mode="r")
         reader = pa.ipc.open_file(file)
         count = reader.num_record_batches
+    except FramingError as error:
+        raise TraceError(f"{where}: byte {error.args[0]}: expected {error.args[1]}") from None
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise TraceError(f"{where}: not readable as an Arrow IPC file: {str(error)[:200]}") from None
     if count != len(rows):

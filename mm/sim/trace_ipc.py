@@ -126,11 +126,18 @@ def footer(schema_message: bytes, messages: list[Message]) -> bytes:
         The encapsulated schema message, with the metadata to be found by readers.
     messages : list of Message
         All dictionary and record batches, in order.
+
+    Raises
+    ------
+    FramingError
+        If the schema message is damaged.
     """
     metadata_length = struct.unpack_from("<I", schema_message, 4)[0]
     embedded = schema_message[8:8 + metadata_length]
-    root = _Table(embedded, struct.unpack_from("<I", embedded)[0])
-    schema_at = root.child(2).at
+    try:
+        schema_at = _Table(embedded, struct.unpack_from("<I", embedded)[0]).child(2).at
+    except (struct.error, IndexError):
+        raise FramingError(len(HEAD) + 8, "a schema") from None
     blocks = [b"".join(struct.pack("<qi4xq", m.offset, m.metadata_bytes, m.body_bytes) for m in messages
                        if m.kind == kind) for kind in (DICTIONARY_BATCH, RECORD_BATCH)]
     # root offset, vtable of 5 slots: version 4, schema 8, dictionaries 12, recordBatches 16, table at 20.

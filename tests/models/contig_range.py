@@ -7,8 +7,21 @@ an LRU list (which the kernel would move away) raises `NeedsMigration`.
 Invariant: while a pageblock is isolated its free blocks are on the ISOLATE lists and not counted as free.
 """
 
-from page_alloc import (EBUSY, ISOLATE, MAX_ORDER, MOVABLE, PAGE_EXISTS, PAGE_HEAD, PAGE_IN_USE, PAGE_LRU,
-                        PAGE_RESERVED, PAGE_TAIL, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES, PageAllocModel)
+from page_alloc import (
+    EBUSY,
+    ISOLATE,
+    MAX_ORDER,
+    MOVABLE,
+    PAGE_EXISTS,
+    PAGE_HEAD,
+    PAGE_IN_USE,
+    PAGE_LRU,
+    PAGE_RESERVED,
+    PAGE_TAIL,
+    PAGEBLOCK_ORDER,
+    PAGEBLOCK_PAGES,
+    PageAllocModel,
+)
 
 MAX_ORDER_PAGES = 1 << (MAX_ORDER - 1)
 SECTION_SHIFT = 15  # pages of a memory section, the unit in which memory is online

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from contig_range import ContigAllocModel
 from page_alloc import PageAllocModel
 
 ALLOC, FREE, BULK, SPLIT, FREELIST, SNAP, DRAIN, CONTIG, CONTIGPAGES = range(1, 10)
@@ -21,7 +22,10 @@ class OpsReplay:
         self.folder = Path(folder)
         self.meta = json.loads((self.folder / "meta.json").read_text())
         self.fields = self.meta["fields"]
-        self.model = PageAllocModel.from_snapshot(self.folder / "snap-before.npz", self.fields, self.meta["cpu_node"])
+        self.ops = np.load(self.folder / "ops.npz")
+        contig = np.isin(self.ops["op"], (CONTIG, CONTIGPAGES)).any()
+        model = ContigAllocModel if contig else PageAllocModel
+        self.model = model.from_snapshot(self.folder / "snap-before.npz", self.fields, self.meta["cpu_node"])
         self.slots, self.wrong, self.total, self.first_wrong = {}, 0, 0, None
         self.snapshots = {}
 
@@ -41,9 +45,7 @@ class OpsReplay:
 
     def bulk(self, op, aux):
         got = self.model.alloc_pages_bulk(op["gfp"], op["arg"], op["cpu"], op["nid"])
-        for i in range(op["arg"]):
-            self.slots.pop(op["slot"] + i, None)
-        self.slots.update(enumerate(got, op["slot"]))
+        self.fill(op["slot"], got, op["arg"])
         expected = [next(aux) for _ in range(op["res"])]
         self.total += len(expected)
         self.wrong += sum(a != b for a, b in zip(got, expected))
@@ -62,14 +64,31 @@ class OpsReplay:
         self.model.free_unref_page_list(pfns, op["cpu"])
         return len(pfns)
 
+    def fill(self, slot, pfns, n):
+        for i in range(n):
+            self.slots.pop(slot + i, None)
+        self.slots.update(enumerate(pfns, slot))
+
+    def contig(self, op):
+        n = 1 << op["order"]
+        result = self.model.alloc_contig_range(op["arg"], op["arg"] + n, cpu=op["cpu"])
+        self.fill(op["slot"], range(op["arg"], op["arg"] + n) if result == 0 else (), n)
+        return result
+
+    def contig_pages(self, op):
+        first = self.model.alloc_contig_pages(op["arg"], op["gfp"], op["cpu"], op["nid"])
+        self.fill(op["slot"], () if first is None else range(first, first + op["arg"]), op["arg"])
+        return -1 if first is None else first
+
     def snap(self, label):
         path = self.folder / f"snap-{label}.npz"
         if path.exists():
             self.snapshots[label] = self.model.compare_snapshot(path, self.fields)
 
     def run(self):
-        ops = np.load(self.folder / "ops.npz")
-        aux = iter(ops["aux"].tolist())
+        ops, aux = self.ops, iter(self.ops["aux"].tolist())
+        run = {ALLOC: self.alloc, FREE: self.free, SPLIT: self.split, FREELIST: self.freelist, CONTIG: self.contig,
+               CONTIGPAGES: self.contig_pages}
         names = ("op", "order", "nid", "cpu", "slot", "gfp", "arg", "res")
         for index, row in enumerate(zip(*(ops[n].tolist() for n in names))):
             op = dict(zip(names, row))
@@ -83,7 +102,7 @@ class OpsReplay:
             if kind == BULK:
                 result = self.bulk(op, aux)
             else:
-                result = {ALLOC: self.alloc, FREE: self.free, SPLIT: self.split, FREELIST: self.freelist}[kind](op)
+                result = run[kind](op)
             self.total += 1
             if result != op["res"]:
                 self.wrong += 1

@@ -452,7 +452,7 @@ class PageAllocModel:
             for each in self.zones.values() if zone is None else (zone,):
                 self.drain_pages_zone(each, cpu, on_cpu)
 
-    # ---- allocation ---------------------------------------------------------------------------------------------------
+    # ---- allocation -----------------------------------------------------------------------------------------------
 
     def rmqueue_buddy(self, zone, cpu, order, migratetype, alloc_flags):
         pfn = None

@@ -29,6 +29,7 @@ class Row(NamedTuple):
     cpu: int
     handle: int         # never used twice here; -1 none
     kind: str           # "", "lost", "unknown": of a free
+    upper: int = -1     # of a split: the upper half's handle
 
 
 def parse(text):
@@ -113,8 +114,9 @@ class Pages:
             handle, held_order = self.held[head]
             middle = head + (1 << (held_order - 1))
             self.held[head] = handle, held_order - 1
-            self.held[middle] = self.handle(), held_order - 1
-            self.rows.append(Row("split", middle, held_order - 1, event.cpu, handle, ""))
+            upper = self.handle()
+            self.held[middle] = upper, held_order - 1
+            self.rows.append(Row("split", middle, held_order - 1, event.cpu, handle, "", upper))
             head = self.cover(event.pfn)
         found = self.held.pop(event.pfn, None)
         handle, kind = (found[0], "") if found else (self.handle(), "unknown")

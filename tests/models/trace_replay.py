@@ -20,9 +20,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import zstandard
-from page_alloc import (COSTLY_ORDER, GFP_MOVABLE, MOVABLE, UNMOVABLE, WMARK_LOW, ZONE_NAMES, ZONE_RECLAIM_ACTIVE,
-                        PageAllocModel, gfp_zone, order_to_pindex, pcp_allowed_order,
-                        pindex_to_order)
+from page_alloc import (
+    COSTLY_ORDER,
+    UNMOVABLE,
+    WMARK_LOW,
+    ZONE_NAMES,
+    ZONE_RECLAIM_ACTIVE,
+    PageAllocModel,
+    gfp_zone,
+    order_to_pindex,
+    pcp_allowed_order,
+    pindex_to_order,
+)
 
 LINE = re.compile(r"^\s*(.+)-(\d+)\s+\[(\d+)\] (\S+)\s+(\d+)\.(\d+): (\w+): (.*)$")
 EVENTS = {"mm_page_alloc": "alloc", "mm_page_free": "free", "mm_page_free_batched": "batched",
@@ -81,7 +90,8 @@ def parse(lines, config, counts):
         if gfp not in masks:
             masks[gfp] = gfp_mask(gfp, config)
         row = Row(EVENTS.get(name, name), int(seconds) * 1000000 + int(micros), int(cpu), context[2] not in ".-",
-                  int(context[3], 16) if context[3] not in ".-" else 0, task, int(pid), int(values.get("order", values.get("alloc_order", 0))),
+                  int(context[3], 16) if context[3] not in ".-" else 0, task, int(pid),
+                  int(values.get("order", values.get("alloc_order", 0))),
                   int(values.get("migratetype", values.get("alloc_migratetype", 0))), masks[gfp],
                   int(values.get("pfn", "0"), 16))
         if row.op == "extfrag":
@@ -155,7 +165,7 @@ def take_run(stream, at):
     first, refills, claims = stream[at], [], []
     owner = None
     for row in stream[at:at + BATCH_LOOK]:
-        if row.done or row.in_irq and not first.in_irq:
+        if row.done or (row.in_irq and not first.in_irq):
             continue
         if row.op == "extfrag":
             claims += row.claims
@@ -376,7 +386,7 @@ class TraceReplay:
         for pcp in self.model.zone_of(pfn).pcp.values():
             for pindex, pages in enumerate(pcp.lists):
                 size = 1 << pindex_to_order(pindex)
-                if pages and (pfn & -size in pages or order and any(pfn <= page < end for page in pages)):
+                if pages and (pfn & -size in pages or (order and any(pfn <= page < end for page in pages))):
                     return True
         return False
 
@@ -489,8 +499,8 @@ class TraceReplay:
             if self.expected_zone(row) is zone:
                 self.counts["zone explained by" + " vmstat" * fold + " kswapd" * kswapd + " boost" * no_boost] += 1
                 return True
-            for z, z.watermark_boost, z.nr_free_pages, z.pcp[row.cpu].diff, z.flags in saved:
-                pass
+            for z, boost, free_pages, diff, flags in saved:
+                z.watermark_boost, z.nr_free_pages, z.pcp[row.cpu].diff, z.flags = boost, free_pages, diff, flags
             self.noted_boost.update(noted)
             self.kswapd_done[nid] = done
         self.counts["zone taken from the recording"] += 1
@@ -505,7 +515,7 @@ class TraceReplay:
         return self.model.rmqueue(self.model.zone_of(row.pfn), row.cpu, row.order, row.migratetype, flags)
 
     def alloc_past_pcp(self, row):
-        """The CPU's lists were locked (an interrupt, a remote drain), so the page came straight from the buddy lists."""
+        """The CPU's lists were locked (interrupt, remote drain): the page came straight from the buddy lists."""
         self.counts["allocations past a locked pcp"] += 1
         self.reclaimers.pop(row.pid, None)
         zone, flags = self.model.zone_of(row.pfn), self.model.gfp_to_alloc_flags(row.gfp, row.order)

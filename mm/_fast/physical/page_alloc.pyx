@@ -406,6 +406,23 @@ cdef public uint32_t alloc_pages_bulk "mm_alloc_pages_bulk"(
     return 1
 
 
+cdef public uint32_t take_pcp_pages "mm_take_pcp_pages"(MMState *s, zone *z, int32_t mt, uint32_t nr_pages,
+                                                       int32_t cpu) noexcept nogil:
+    """Order-0 pages from one pcp list as a bulk allocation takes them, whatever the marks; returns how many came."""
+    cdef per_cpu_pages *pcp = zone_pcp(s, <int32_t>(z - s.zones), cpu)
+    cdef uint32_t n = 0
+    cdef uint32_t pfn
+    while n < nr_pages:
+        pfn = __rmqueue_pcplist(s, z, pcp, 0, mt, ALLOC_WMARK_LOW)
+        if pfn == PFN_NONE:
+            break
+        s.page[pfn].refcount = 1
+        s.page[pfn].flags = z.page_bits | PG_order_known
+        n += 1
+    count_vm_events(s, cpu, PGALLOC_DMA + z.zid, n)
+    return n
+
+
 cdef inline void prep_compound_page(MMState *s, uint32_t pfn, uint32_t order) noexcept nogil:
     cdef uint32_t i
     cdef uint32_t plain = s.page[pfn].flags & (PG_ZONE_MASK | PG_valid)

@@ -355,7 +355,7 @@ cdef public uint32_t alloc_contig_pages "mm_alloc_contig_pages"(
         i += 1
         if z.zid > highest_zoneidx or not (nodemask >> z.nid) & 1:
             continue
-        pfn = (z.zone_start_pfn + nr_pages - 1) // nr_pages * nr_pages
+        pfn = (z.zone_start_pfn + nr_pages - 1) & ~(<int64_t>nr_pages - 1)
         while pfn + nr_pages <= z.zone_start_pfn + z.spanned_pages:
             if is_range_valid_contig(s, z, <uint32_t>pfn, nr_pages):
                 if alloc_contig_range(s, <uint32_t>pfn, <uint32_t>pfn + nr_pages, MIGRATE_MOVABLE, cpu) == 0:

@@ -155,7 +155,7 @@ cdef void on_free_batched(ConvertState *s, const FtraceEvent *ev, uint32_t pfn, 
         return
     page.state = PAGE_FREED
     age = <uint32_t>(s.first_row + s.nr_rows) - page.value
-    if age > s.nr_rows or s.rows[s.nr_rows - age].op != TRACE_FREE or s.rows[s.nr_rows - age].pfn != pfn:
+    if age > s.window or s.rows[s.nr_rows - age].op != TRACE_FREE or s.rows[s.nr_rows - age].pfn != pfn:
         s.counts.batched_late += 1
         return
     old = s.rows[s.nr_rows - age]
@@ -171,10 +171,10 @@ cdef void on_free_batched(ConvertState *s, const FtraceEvent *ev, uint32_t pfn, 
 
 
 cdef bint is_gap_between(ConvertState *s, uint32_t row_number) noexcept nogil:
-    """Whether the row has left the window and events were lost since: then it belongs to an earlier free."""
+    """Whether the row is older than the window and events were lost since: then it belongs to an earlier free."""
     cdef uint64_t next_row = s.first_row + s.nr_rows
     cdef uint32_t age = <uint32_t>next_row - row_number
-    return age > s.nr_rows and s.last_gap != 0 and next_row - s.last_gap < age
+    return age > s.window and s.last_gap != 0 and next_row - s.last_gap < age
 
 
 cdef HeldPage *free_block(ConvertState *s, const FtraceEvent *ev, uint32_t pfn, uint32_t order, int64_t time_ns,

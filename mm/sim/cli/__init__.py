@@ -8,6 +8,7 @@ bug of this package.  Results go to stdout, progress to stderr and only to a ter
 import argparse
 import json
 import pathlib
+import re
 import sys
 
 import mm
@@ -39,6 +40,12 @@ class Progress:
         if self.is_shown:
             self.stream.write("\r\x1b[K" + text)
             self.stream.flush()
+
+    def share(self, what):
+        """A callable (done, total) that shows how far `what` has come; total may be None."""
+        def show(done, total):
+            self(f"{what} {done / total:4.0%}" if total else f"{what} {done}")
+        return show
 
     def clear(self):
         """Take the line away."""
@@ -109,6 +116,11 @@ def _print_json(value):
     print(json.dumps(value, indent=1, default=str))
 
 
+def _print_facts(facts):
+    width = max(map(len, facts))
+    print("\n".join(f"{name:<{width}}  {value}".rstrip() for name, value in facts.items()))
+
+
 # ---- demo -----------------------------------------------------------------------------------------------------------
 
 
@@ -120,10 +132,10 @@ def _add_demo(commands):
 
 def demo(args):
     """Convert, replay and judge the recording in the package; leave trace, run and report in a folder."""
-    from mm.sim.demo import run_demo
+    from mm.sim.cli.demo import run_demo
 
     progress = Progress()
-    lines, is_ok = run_demo(args.output, progress)
+    lines, is_ok = run_demo(args.output, progress.share)
     progress.clear()
     print("\n".join(lines))
     return EXIT_OK if is_ok else EXIT_SHORT
@@ -184,35 +196,45 @@ def _add_replay(commands):
                         help="start state, a snap-before.npz or snap-boot.npz")
     parser.add_argument("-o", "--output", type=pathlib.Path, required=True, metavar="RUN", help="folder of the run")
     parser.add_argument("--mode", choices=("free", "guided"), default="free",
-                        help="free: results are never corrected; guided: up to --guided-until they follow the recording")
-    parser.add_argument("--guided-until", type=int, metavar="ROW", help="first row of a guided replay that runs free")
+                        help="free: the model decides everything; guided: it takes the recorded blocks where they are free")
+    parser.add_argument("--guided-until", type=_time_ns, metavar="T",
+                        help="with --mode guided: time in the trace from which the model decides, such as 12.5s; a bare "
+                             "number is nanoseconds")
     parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default: %(default)s)")
-    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+    parser.add_argument("--json", action="store_true", help="print the headline figures as JSON")
 
 
 def replay(args):
     """Replay a trace from a snapshot."""
+    from mm.sim.cli.runs import replay_trace
+
     if args.guided_until is not None and args.mode != "guided":
         raise UsageError("--guided-until needs --mode guided")
-    machine = mm.Machine.from_snapshot(args.snapshot)
-    trace = mm.Trace.open(args.trace)
     progress = Progress()
-    progress(f"replaying {len(trace)} events")
-    run = machine.replay(trace, mode=args.mode, guided_until=args.guided_until, seed=args.seed)
+    figures = replay_trace(args.trace, args.snapshot, args.output, mode=args.mode, guided_until_ns=args.guided_until,
+                           seed=args.seed, progress=progress.share("replaying"))
     progress.clear()
-    run.save(args.output)
     if args.json:
-        _print_json(run.summary())
+        _print_json(figures)
     else:
-        print(run)
+        _print_facts(figures)
     return EXIT_OK
+
+
+def _time_ns(text):
+    """A time with unit as nanoseconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ns|us|ms|s|)", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number with ns, us, ms or s")
+    return round(float(match[1]) * {"": 1, "ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9}[match[2]])
 
 
 def _add_convert(commands):
     parser = _command(commands, "convert", convert, "make a native trace of a recording as text")
-    parser.add_argument("source", metavar="SRC", help="ftrace, trace-cmd or perf script text, may be .zst or .gz; - is stdin")
+    parser.add_argument("source", metavar="SRC",
+                        help="text of ftrace, trace-cmd report or perf script, plain or compressed; - is standard input")
     parser.add_argument("target", type=pathlib.Path, metavar="DST", help="trace to write")
-    parser.add_argument("--anonymize", action="store_true", help="drop process names and ids")
+    parser.add_argument("--anonymize", action="store_true", help="leave out process names and ids")
     parser.add_argument("--json", action="store_true", help="print what was counted as JSON")
 
 
@@ -221,12 +243,13 @@ def convert(args):
     from mm.sim.convert import convert as run
 
     progress = Progress()
-    counts = run(args.source, args.target, anonymize=args.anonymize)
+    source = sys.stdin.buffer if args.source == "-" else pathlib.Path(args.source)
+    done = run(source, args.target, anonymize=args.anonymize, progress=progress.share("converting"))
     progress.clear()
     if args.json:
-        _print_json(counts)
+        _print_json({"rows": done.rows, **done.metadata})
     else:
-        print(counts)
+        print(done)
     return EXIT_OK
 
 
@@ -238,7 +261,7 @@ def _add_report(commands):
 
 def report(args):
     """Write a report of one run, or of several side by side."""
-    from mm.sim.report import write_report
+    from mm.sim.cli.runs import write_report
 
     write_report(args.runs, args.output)
     print(args.output)
@@ -257,7 +280,7 @@ def _add_fuzz(commands):
 
 def fuzz(args):
     """Look for a broken invariant; the status is 1 if one was found."""
-    from mm.sim.fuzz import fuzz as run
+    from mm.debug.fuzz import fuzz as run
 
     progress = Progress()
     result = run(args.seconds, args.seed, args.rounds, on_round=progress)
@@ -273,14 +296,13 @@ def _add_info(commands):
 
 def info(args):
     """What a bug report should contain."""
-    from mm.sim.info import collect
+    from mm.sim.cli.info import collect
 
     facts = collect()
     if args.json:
         _print_json(facts)
     else:
-        width = max(map(len, facts))
-        print("\n".join(f"{name:<{width}}  {value}" for name, value in facts.items()))
+        _print_facts(facts)
     return EXIT_OK
 
 
@@ -291,11 +313,7 @@ def _add_completion(commands):
 
 def completion(args):
     """For example: mm completion bash > ~/.local/share/bash-completion/completions/mm"""
-    from mm.sim.completion import script
+    from mm.sim.cli.completion import script
 
     print(script(args.shell, build_parser()))
     return EXIT_OK
-
-
-if __name__ == "__main__":
-    sys.exit(main())

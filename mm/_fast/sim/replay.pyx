@@ -1,0 +1,613 @@
+"""Stage two of a replay: operations of a trace on a machine.
+
+The model decides everything (free), or follows the recording and counts where it would have decided otherwise (guided).
+Pages that the recorded kernel handed out without an event (alloc_pages_bulk) are inferred from what the trace shows of
+the per-cpu lists: a refill happens on an empty list only, a page below the head means that those above are gone, a
+drain tells how many pages the lists held.  Inferences are counted by reason.
+Not modelled: reclaim between the events, pages that compaction takes.
+Invariant: a row that contradicts the machine's state changes nothing but a counter.  Cost: that of the operation.
+"""
+
+import numpy as np
+
+from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
+
+from mm._fast.core cimport (mm_alloc_pages, mm_drain_all_pages, mm_drain_pages_zone, mm_free_pages, mm_free_pages_check,
+                            mm_give_page_back, mm_is_inside_block, mm_refresh_zone, mm_split_page, mm_take_page,
+                            mm_take_pcp_pages, mm_try_free_pages)
+from mm._fast.debug cimport likely, prefetchw, unlikely
+from mm._fast.physical.buddy cimport page_order
+from mm._fast.physical.gfp_zone cimport gfp_migratetype, gfp_zone, GFP_ZONE_BAD
+from mm._fast.physical.pcp cimport order_to_pindex, pcp_allowed_order
+from mm._fast.sim.replay_rows cimport (HISTORY_ROWS, IRQ_LOOK, ROW_BULK, ROW_DRAINED, ReplayRow, TraceColumns,
+                                       mm_attach_rows)
+from mm._fast.sim.trace_ops cimport (FREE_UNKNOWN_PAGE, RECLAIM_KSWAPD, TRACE_ALLOC, TRACE_BULK_ALLOC, TRACE_DRAIN,
+                                     TRACE_EXTFRAG, TRACE_FREE, TRACE_GAP, TRACE_RECLAIM_BEGIN, TRACE_RECLAIM_END,
+                                     TRACE_REFILL, TRACE_SPLIT)
+from mm._fast.state cimport (FREE_NOT_ALLOCATED, FREE_OK, FREE_TAIL, FREE_WRONG_ORDER, MAX_NR_ZONES, MAX_ORDER,
+                             MIGRATE_RECLAIMABLE, MIGRATE_UNMOVABLE, MMState, PAGE_ALLOC_COSTLY_ORDER, per_cpu_pages,
+                             PFN_FAILED, PFN_NONE, PG_buddy, PG_order_known, PG_pcp, PG_tail, PG_valid, PG_ZONE_MASK,
+                             PG_ZONE_SHIFT, zone, ZONE_RECLAIM_ACTIVE)
+from mm._fast.vmstat cimport zone_pcp
+
+
+cdef enum:
+    STACK_PAGES = 4             # a kernel stack: what hidden bulk allocations nearly always are
+    PREFETCH_ROWS = 12          # rows ahead whose page is fetched early
+
+# What a replay counted.  The Python names are derived from the fields.
+cdef struct ReplayCounts:
+    int64_t events              # rows run
+    int64_t allocs              # allocations
+    int64_t alloc_failures      # that the model could not serve
+    int64_t frees
+    int64_t pfn_known           # allocations with a recorded outcome
+    int64_t pfn_equal           # of these: the model's answer is the recorded one
+    int64_t one_step_total      # guided: allocations with a recorded outcome
+    int64_t one_step_equal      # guided: the model would have decided as recorded
+    int64_t contradictions      # guided: the recorded block was not free, or the recorded failure had memory
+    int64_t inferred_below_head     # pages taken by hidden bulk allocations, by what told it
+    int64_t inferred_list_empty
+    int64_t inferred_refill
+    int64_t inferred_drain
+    int64_t late_allocs         # allocations run before the interrupt that came before their event
+    int64_t kswapd_toggles      # changes of the pcp limit under kswapd that a drain told
+    int64_t drains_alone        # drains that no free caused
+    int64_t unknown_frees       # frees of pages that nothing in the trace allocated
+    int64_t bad_frees           # frees of a page that is free in the model: skipped
+    int64_t refused_frees       # frees of what the model had not been able to allocate: skipped
+    int64_t splits              # blocks split because a part was freed
+    int64_t bulk_high_order     # hidden refills of order > 0: not inferred
+    int64_t gaps                # rows that say events are missing
+    int64_t lost_events         # events missing by their count
+    int64_t other_rows          # rows of operations that a page-allocator replay does not run
+    int64_t bad_rows            # rows out of range (CPU, node, order, mask): skipped
+
+cdef struct ReplayState:
+    MMState *s
+    uint32_t *pfn_of            # [nr_handles]: what the model holds for a handle
+    uint32_t nr_handles
+    uint32_t *result            # [rows of the window], by ReplayRow.src - first_src
+    int64_t first_src
+    int64_t *noted_boost        # [nr_zones]: boost that kswapd found when it began
+    bint is_guided
+    bint is_inferring
+    int64_t guided_until_ns
+    ReplayCounts c
+
+
+cdef inline zone *zone_of(MMState *s, uint32_t pfn) noexcept nogil:
+    return &s.zones[(s.page[pfn].flags & PG_ZONE_MASK) >> PG_ZONE_SHIFT]
+
+
+cdef inline per_cpu_pages *pcp_of(MMState *s, const zone *z, int32_t cpu) noexcept nogil:
+    return zone_pcp(s, <int32_t>(z - s.zones), cpu)
+
+
+cdef inline int32_t row_mt(const ReplayRow *row) noexcept nogil:
+    return row.migratetype if row.migratetype <= MIGRATE_RECLAIMABLE else gfp_migratetype(row.gfp)
+
+
+cdef inline bint is_pfn(const MMState *s, uint32_t pfn) noexcept nogil:
+    """A recorded PFN that this machine has a page for."""
+    return pfn < s.g.nr_pages and s.page[pfn].flags & PG_valid != 0
+
+
+cdef int64_t pages_on_pcp_lists(MMState *s) noexcept nogil:
+    cdef int64_t n = 0
+    cdef int32_t i
+    for i in range(s.g.nr_zones * s.g.nr_cpus):
+        n += s.pageset[i].count
+    return n
+
+
+cdef int64_t list_length(const MMState *s, uint32_t head, uint32_t stop) noexcept nogil:
+    """Blocks on a list before `stop` (the head: all); -1 if it is not there."""
+    cdef int64_t n = 0
+    cdef uint32_t pfn = s.page[head].next
+    while pfn != stop:
+        if pfn == head:
+            return -1
+        n += 1
+        pfn = s.page[pfn].next
+    return n
+
+
+# ------------------------------------------------------------------------------------------- hidden allocations
+
+cdef bint infer_before_alloc(ReplayState *r, const ReplayRow *row) noexcept nogil:
+    """A refill means that the list was empty, a page below the head that those above are gone.  True: pages inferred."""
+    cdef MMState *s = r.s
+    cdef zone *z
+    cdef uint32_t head
+    cdef int64_t n
+    if row.order or not is_pfn(s, row.pfn):
+        return False
+    z = zone_of(s, row.pfn)
+    head = pcp_of(s, z, row.cpu).first_list + <uint32_t>row_mt(row)
+    if row.nr_refilled:
+        n = list_length(s, head, head)
+        r.c.inferred_list_empty += mm_take_pcp_pages(s, z, row_mt(row), <uint32_t>n, row.cpu)
+    elif s.page[head].next != row.pfn and s.page[row.pfn].flags & PG_pcp:
+        n = list_length(s, head, row.pfn)
+        if n > 0:
+            r.c.inferred_below_head += mm_take_pcp_pages(s, z, row_mt(row), <uint32_t>n, row.cpu)
+        return n > 0
+    else:
+        return False
+    return n > 0
+
+
+cdef void run_bulk(ReplayState *r, const ReplayRow *row) noexcept nogil:
+    """A refill that no allocation owns: the list ran empty and at least one page more was taken."""
+    cdef MMState *s = r.s
+    cdef zone *z
+    cdef uint32_t head
+    if not r.is_inferring or not is_pfn(s, row.pfn) or row.nr_refilled == 0:
+        return
+    if row.order:
+        r.c.bulk_high_order += 1
+        return
+    z = zone_of(s, row.pfn)
+    head = pcp_of(s, z, row.cpu).first_list + <uint32_t>row_mt(row)
+    set_claims(s, row)
+    r.c.inferred_refill += mm_take_pcp_pages(s, z, row_mt(row), <uint32_t>list_length(s, head, head) + 1, row.cpu)
+    s.g.nr_claim_hints = 0
+
+
+cdef int64_t drain_size(const per_cpu_pages *pcp, int64_t count, bint is_active) noexcept nogil:
+    """Pages that a free drains when kswapd is active in the zone or not."""
+    cdef int64_t high = min(4 * pcp.batch, pcp.high) if is_active else pcp.high
+    if count < high:
+        return 0
+    return 1 if high < pcp.batch else min(<int64_t>pcp.batch << pcp.free_factor, high - pcp.batch)
+
+
+cdef void infer_before_free(ReplayState *r, const ReplayRow *row, zone *z) noexcept nogil:
+    """Compare the drain that the model would do with the recorded one; hidden pages make ours larger."""
+    cdef MMState *s = r.s
+    cdef per_cpu_pages *pcp = pcp_of(s, z, row.cpu)
+    cdef int64_t count = pcp.count + (<int64_t>1 << row.order)
+    cdef bint is_active = z.flags & ZONE_RECLAIM_ACTIVE != 0
+    cdef int64_t ours, other, missing
+    if pcp.free_factor and 1 <= row.order <= PAGE_ALLOC_COSTLY_ORDER:
+        if 0 < row.drained < count:
+            r.c.inferred_drain += mm_take_pcp_pages(s, z, MIGRATE_UNMOVABLE, <uint32_t>(count - row.drained), row.cpu)
+        return
+    ours = drain_size(pcp, count, is_active)
+    if ours == row.drained:
+        return
+    other = drain_size(pcp, count, not is_active)
+    if distance(other, row.drained) < distance(ours, row.drained):
+        r.c.kswapd_toggles += 1
+        set_reclaim_active(r, z, not is_active)
+    elif ours and row.drained == 0:
+        missing = count - pcp.high + 1
+        missing = (missing + STACK_PAGES - 1) // STACK_PAGES * STACK_PAGES
+        r.c.inferred_drain += mm_take_pcp_pages(s, z, MIGRATE_UNMOVABLE, <uint32_t>missing, row.cpu)
+
+
+cdef inline int64_t distance(int64_t a, int64_t b) noexcept nogil:
+    return a - b if a > b else b - a
+
+
+cdef void set_reclaim_active(ReplayState *r, zone *z, bint is_active) noexcept nogil:
+    """kswapd begins or ends in a zone; at its end it takes back the boost that it found at its begin."""
+    cdef int32_t nr = <int32_t>(z - r.s.zones)
+    if is_active:
+        z.flags |= ZONE_RECLAIM_ACTIVE
+        r.noted_boost[nr] = z.watermark_boost
+    else:
+        z.flags &= ~<uint32_t>ZONE_RECLAIM_ACTIVE
+        z.watermark_boost -= min(z.watermark_boost, r.noted_boost[nr])
+        r.noted_boost[nr] = 0
+    mm_refresh_zone(r.s, nr)
+
+
+# ------------------------------------------------------------------------------------------------- operations
+
+cdef inline void set_claims(MMState *s, const ReplayRow *row) noexcept nogil:
+    s.g.claim_hints = row.claims
+    s.g.nr_claim_hints = row.nr_claims
+
+
+cdef void follow_recording(ReplayState *r, const ReplayRow *row, bint is_inferred, uint32_t *pfn) noexcept nogil:
+    """Guided: put the model's block back and take the recorded one, where that is possible.
+
+    An answer that needed an inference from the recording counts as a disagreement.
+    """
+    cdef MMState *s = r.s
+    r.c.one_step_total += 1
+    if pfn[0] == row.pfn:
+        r.c.one_step_equal += not is_inferred
+        return
+    if row.pfn == PFN_FAILED:
+        mm_give_page_back(s, pfn[0], row.order, row_mt(row), row.cpu)
+        pfn[0] = PFN_FAILED
+        r.c.contradictions += 1
+    elif is_pfn(s, row.pfn) and mm_take_page(s, row.pfn, row.order, row.cpu):
+        if pfn[0] != PFN_FAILED:
+            mm_give_page_back(s, pfn[0], row.order, row_mt(row), row.cpu)
+        pfn[0] = row.pfn
+    else:
+        r.c.contradictions += 1
+
+
+cdef inline void note_result(ReplayState *r, int64_t src, uint32_t pfn) noexcept nogil:
+    if r.result != NULL:
+        r.result[src - r.first_src] = pfn
+
+
+cdef void run_alloc(ReplayState *r, ReplayRow *row) noexcept nogil:
+    cdef MMState *s = r.s
+    cdef uint32_t pfn
+    cdef bint is_inferred = False
+    row.done = 1
+    if unlikely(row.order >= MAX_ORDER or row.cpu >= s.g.nr_cpus or row.node >= s.g.nr_nodes
+                or gfp_zone(row.gfp) == GFP_ZONE_BAD or gfp_migratetype(row.gfp) > MIGRATE_RECLAIMABLE):
+        r.c.bad_rows += 1
+        return
+    if r.is_inferring:
+        is_inferred = infer_before_alloc(r, row)
+    set_claims(s, row)
+    pfn = mm_alloc_pages(s, row.gfp, row.order, row.node if row.node >= 0 else -1, row.cpu)
+    s.g.nr_claim_hints = 0
+    if unlikely(pfn == PFN_NONE):
+        pfn = PFN_FAILED
+    if row.pfn != PFN_NONE:
+        if r.is_guided and row.time_ns < r.guided_until_ns:
+            follow_recording(r, row, is_inferred, &pfn)
+        else:
+            r.c.pfn_known += 1
+            r.c.pfn_equal += pfn == row.pfn
+            if unlikely(row.pfn == PFN_FAILED and pfn != PFN_FAILED):
+                mm_give_page_back(s, pfn, row.order, row_mt(row), row.cpu)
+    r.c.allocs += 1
+    r.c.alloc_failures += pfn == PFN_FAILED
+    note_result(r, row.src, pfn)
+    if row.handle < r.nr_handles:
+        r.pfn_of[row.handle] = pfn
+
+
+cdef int32_t make_freeable(ReplayState *r, uint32_t pfn, uint32_t order) noexcept nogil:
+    """A free that the checks refuse: split the block that the page is a part of, or adopt a page that the start state
+    shows without references.  Returns what the checks say then."""
+    cdef MMState *s = r.s
+    cdef uint32_t head = s.page[pfn].next if s.page[pfn].flags & PG_tail else pfn
+    cdef int32_t why = mm_free_pages_check(s, pfn, order)
+    cdef uint32_t i
+    if why == FREE_TAIL or (why == FREE_WRONG_ORDER and page_order(s.page, pfn) > order):
+        mm_split_page(s, head, page_order(s.page, head))
+        r.c.splits += 1
+        if order:
+            s.page[pfn].flags &= ~<uint32_t>PG_order_known
+            for i in range(pfn + 1, pfn + (<uint32_t>1 << order)):
+                s.page[i].flags &= ~<uint32_t>PG_order_known
+        return mm_free_pages_check(s, pfn, order)
+    if why == FREE_NOT_ALLOCATED and not s.page[pfn].flags & (PG_buddy | PG_pcp):
+        if not mm_is_inside_block(s, pfn):
+            s.page[pfn].refcount = 1
+            return mm_free_pages_check(s, pfn, order)
+    return why
+
+
+cdef void run_free(ReplayState *r, ReplayRow *row) noexcept nogil:
+    cdef MMState *s = r.s
+    cdef uint32_t pfn = row.pfn
+    cdef int64_t on_lists
+    row.done = 1
+    if unlikely(row.order >= MAX_ORDER or row.cpu >= s.g.nr_cpus):
+        r.c.bad_rows += 1
+        return
+    if row.handle < r.nr_handles and r.pfn_of[row.handle] != PFN_NONE:
+        pfn = r.pfn_of[row.handle]
+        r.pfn_of[row.handle] = PFN_NONE
+    else:
+        r.c.unknown_frees += 1
+    if pfn == PFN_FAILED:
+        r.c.refused_frees += 1
+        return
+    if unlikely(not is_pfn(s, pfn) or (mm_free_pages_check(s, pfn, row.order) != FREE_OK
+                                       and make_freeable(r, pfn, row.order) != FREE_OK)):
+        r.c.bad_frees += 1
+        return
+    on_lists = 0
+    if r.is_inferring and pcp_allowed_order(s, row.order):
+        on_lists = pages_on_pcp_lists(s) + (<int64_t>1 << row.order) if row.drained else 1
+        if on_lists > row.drained:
+            infer_before_free(r, row, zone_of(s, pfn))
+    mm_free_pages(s, pfn, row.order, row.cpu)
+    r.c.frees += 1
+    note_result(r, row.src, pfn)
+    if row.drained and on_lists == row.drained and pages_on_pcp_lists(s):
+        run_drained(r, row)
+
+
+cdef void run_drained(ReplayState *r, const ReplayRow *row) noexcept nogil:
+    """A drain that no free caused: all lists if that is what was drained, else those of this CPU in one zone."""
+    cdef MMState *s = r.s
+    cdef zone *z
+    cdef int64_t everything
+    if not r.is_inferring or not is_pfn(s, row.pfn) or row.cpu >= s.g.nr_cpus:
+        return
+    r.c.drains_alone += 1
+    z = zone_of(s, row.pfn)
+    everything = pages_on_pcp_lists(s)
+    if row.drained >= everything and everything != pcp_of(s, z, row.cpu).count:
+        mm_drain_all_pages(s, -1, row.cpu)
+    else:
+        mm_drain_pages_zone(s, z, row.cpu, row.cpu)
+
+
+cdef void run_split(ReplayState *r, const ReplayRow *row) noexcept nogil:
+    """A held block became two of half its size; `flags` is the handle of the upper half."""
+    cdef MMState *s = r.s
+    cdef uint32_t pfn, upper, i, flags
+    if row.handle >= r.nr_handles or row.flags >= r.nr_handles or row.order >= MAX_ORDER - 1:
+        r.c.bad_rows += 1
+        return
+    pfn = r.pfn_of[row.handle]
+    if not is_pfn(s, pfn) or mm_free_pages_check(s, pfn, row.order + 1) != FREE_OK:
+        return
+    upper = pfn + (<uint32_t>1 << row.order)
+    flags = (s.page[pfn].flags & (PG_ZONE_MASK | PG_valid)) | PG_order_known | row.order
+    for i in range(pfn, upper + (<uint32_t>1 << row.order)):
+        s.page[i].flags &= PG_ZONE_MASK | PG_valid
+    s.page[pfn].flags = flags
+    s.page[upper].flags = flags
+    s.page[upper].refcount = 1
+    r.pfn_of[row.flags] = upper
+    r.c.splits += 1
+
+
+cdef void run_kswapd(ReplayState *r, const ReplayRow *row) noexcept nogil:
+    """kswapd of a node wakes or sleeps."""
+    cdef int32_t zid, nr
+    if not row.flags & RECLAIM_KSWAPD or row.node < 0 or row.node >= r.s.g.nr_nodes or not r.is_inferring:
+        return
+    for zid in range(MAX_NR_ZONES):
+        nr = row.node * MAX_NR_ZONES + zid
+        if r.s.zones[nr].managed_pages:
+            if r.s.zones[nr].flags & ZONE_RECLAIM_ACTIVE:
+                set_reclaim_active(r, &r.s.zones[nr], False)
+            if row.op == TRACE_RECLAIM_BEGIN:
+                set_reclaim_active(r, &r.s.zones[nr], True)
+
+
+cdef void alloc_seen_late(ReplayState *r, ReplayRow *rows, int64_t at, int64_t total) noexcept nogil:
+    """An interrupt may come between an allocation and its event: run the allocation first if it got the head."""
+    cdef MMState *s = r.s
+    cdef int64_t j
+    cdef ReplayRow *row
+    cdef uint32_t head
+    for j in range(at + 1, min(at + IRQ_LOOK, total)):
+        row = &rows[j]
+        if row.cpu != rows[at].cpu or row.in_irq:
+            continue
+        if row.op == TRACE_ALLOC and not row.done and row.nr_refilled == 0 and row.cpu < s.g.nr_cpus:
+            if pcp_allowed_order(s, row.order) and is_pfn(s, row.pfn):
+                head = pcp_of(s, zone_of(s, row.pfn), row.cpu).first_list + order_to_pindex(row_mt(row), row.order)
+                if s.page[head].next == row.pfn:
+                    r.c.late_allocs += 1
+                    run_alloc(r, row)
+        return
+
+
+cdef void run_rows(ReplayState *r, ReplayRow *rows, int64_t end, int64_t total) noexcept nogil:
+    """Run rows[0:end); those up to `total` are looked at."""
+    cdef int64_t i
+    cdef uint8_t op
+    for i in range(end):
+        if rows[i].done:
+            continue
+        op = rows[i].op
+        if rows[i].in_irq and r.is_inferring:
+            alloc_seen_late(r, rows, i, total)
+        if op == TRACE_ALLOC or op == TRACE_BULK_ALLOC:
+            run_alloc(r, &rows[i])
+        elif op == TRACE_FREE:
+            run_free(r, &rows[i])
+        elif op == ROW_BULK:
+            run_bulk(r, &rows[i])
+        elif op == ROW_DRAINED:
+            run_drained(r, &rows[i])
+        else:
+            run_other(r, &rows[i])
+
+
+cdef void run_other(ReplayState *r, const ReplayRow *row) noexcept nogil:
+    if row.op == TRACE_SPLIT:
+        run_split(r, row)
+    elif row.op == TRACE_RECLAIM_BEGIN or row.op == TRACE_RECLAIM_END:
+        run_kswapd(r, row)
+    elif row.op == TRACE_GAP:
+        r.c.gaps += 1
+        r.c.lost_events += row.pfn if row.pfn != PFN_NONE else 0
+    elif row.op != TRACE_REFILL and row.op != TRACE_DRAIN and row.op != TRACE_EXTFRAG:
+        r.c.other_rows += 1
+
+
+cdef inline void fetch_ahead(ReplayState *r, const TraceColumns *t, int64_t i, int64_t n) noexcept nogil:
+    """Start loading the page that a later row frees, and before that the entry that names it."""
+    cdef uint32_t handle, pfn
+    if i + 2 * PREFETCH_ROWS >= n:
+        return
+    handle = t.handle[i + 2 * PREFETCH_ROWS]
+    if handle < r.nr_handles:
+        prefetchw(&r.pfn_of[handle])
+    handle = t.handle[i + PREFETCH_ROWS]
+    if t.op[i + PREFETCH_ROWS] == TRACE_FREE and handle < r.nr_handles:
+        pfn = r.pfn_of[handle]
+        if pfn < r.s.g.nr_pages:
+            prefetchw(&r.s.page[pfn])
+
+
+cdef void run_plain(ReplayState *r, const TraceColumns *t, int64_t n) noexcept nogil:
+    """Rows of a trace without refills and drains, the model deciding freely: nothing to attach, nothing to infer."""
+    cdef MMState *s = r.s
+    cdef int64_t i
+    cdef uint32_t pfn, handle
+    cdef ReplayRow row
+    row.nr_claims = 0
+    for i in range(n):
+        fetch_ahead(r, t, i, n)
+        handle = t.handle[i]
+        if t.op[i] == TRACE_FREE and handle < r.nr_handles and t.cpu[i] < s.g.nr_cpus and t.order[i] < MAX_ORDER:
+            pfn = r.pfn_of[handle]
+            if likely(pfn < PFN_FAILED):
+                if likely(mm_try_free_pages(s, pfn, t.order[i], t.cpu[i]) == FREE_OK):
+                    r.pfn_of[handle] = PFN_NONE
+                    note_result(r, r.first_src + i, pfn)
+                    r.c.frees += 1
+                    continue
+        copy_row(&row, t, i, r.first_src)
+        if row.op == TRACE_ALLOC or row.op == TRACE_BULK_ALLOC:
+            run_alloc(r, &row)
+        elif row.op == TRACE_FREE:
+            run_free(r, &row)
+        else:
+            run_other(r, &row)
+
+
+cdef inline void copy_row(ReplayRow *row, const TraceColumns *t, int64_t i, int64_t first_src) noexcept nogil:
+    row.time_ns = t.time_ns[i]
+    row.claims = 0
+    row.src = <uint32_t>(first_src + i)
+    row.gfp = t.gfp[i]
+    row.handle = t.handle[i]
+    row.pfn = t.pfn[i]
+    row.flags = t.flags[i]
+    row.nr_refilled = 0
+    row.drained = 0
+    row.cpu = t.cpu[i]
+    row.node = t.node[i]
+    row.op = t.op[i]
+    row.order = t.order[i]
+    row.migratetype = t.migratetype[i]
+    row.nr_claims = 0
+    row.in_irq = 0
+    row.done = 0
+
+
+COLUMNS = {"op": np.uint8, "order": np.uint8, "migratetype": np.uint8, "cpu": np.uint16, "node": np.int16,
+           "gfp": np.uint32, "handle": np.uint32, "pfn": np.uint32, "flags": np.uint32, "time_ns": np.int64}
+
+
+cdef class Replayer:
+    """Runs windows of a trace on one machine.
+
+    Parameters
+    ----------
+    core : MachineCore
+    is_guided, is_inferring : bool
+    guided_until_ns : int
+        Guided up to this time of the trace, free from there on.
+    """
+
+    cdef ReplayState r
+    cdef readonly object core
+    cdef object pfn_of, noted_boost, window, done, rows
+    cdef int64_t nr_rows, nr_history, first_src
+
+    def __init__(self, core, bint is_guided=False, bint is_inferring=False, int64_t guided_until_ns=0x7fffffffffffffff):
+        self.core = core
+        self.r.s = <MMState *><uintptr_t>core.address
+        self.r.is_guided = is_guided
+        self.r.is_inferring = is_inferring
+        self.r.guided_until_ns = guided_until_ns
+        self.pfn_of = np.empty(0, np.uint32)
+        self.noted_boost = np.zeros(len(core.zones), np.int64)
+        self.r.noted_boost = <int64_t *><uintptr_t>self.noted_boost.ctypes.data
+        self.window = {name: np.empty(0, dtype) for name, dtype in COLUMNS.items()}
+        self.done = np.empty(0, np.uint8)
+        self.rows = np.empty(0, np.uint8)
+
+    @property
+    def counts(self):
+        """What was counted so far, by name."""
+        return self.r.c
+
+    def reserve_handles(self, nr_handles):
+        """Make room for handles 0 to nr_handles - 1."""
+        if nr_handles > len(self.pfn_of):
+            grown = np.full(max(nr_handles, 2 * len(self.pfn_of)), 0xffffffff, np.uint32)
+            grown[:len(self.pfn_of)] = self.pfn_of
+            self.pfn_of = grown
+            self.r.pfn_of = <uint32_t *><uintptr_t>self.pfn_of.ctypes.data
+            self.r.nr_handles = <uint32_t>len(self.pfn_of)
+
+    cdef TraceColumns _columns(self, columns) except *:
+        cdef TraceColumns t
+        t.op = <const uint8_t *><uintptr_t>columns["op"].ctypes.data
+        t.order = <const uint8_t *><uintptr_t>columns["order"].ctypes.data
+        t.migratetype = <const uint8_t *><uintptr_t>columns["migratetype"].ctypes.data
+        t.cpu = <const uint16_t *><uintptr_t>columns["cpu"].ctypes.data
+        t.node = <const int16_t *><uintptr_t>columns["node"].ctypes.data
+        t.gfp = <const uint32_t *><uintptr_t>columns["gfp"].ctypes.data
+        t.handle = <const uint32_t *><uintptr_t>columns["handle"].ctypes.data
+        t.pfn = <const uint32_t *><uintptr_t>columns["pfn"].ctypes.data
+        t.flags = <const uint32_t *><uintptr_t>columns["flags"].ctypes.data
+        t.time_ns = <const int64_t *><uintptr_t>columns["time_ns"].ctypes.data
+        return t
+
+    cdef uint32_t *_result(self, result) except? NULL:
+        return NULL if result is None else <uint32_t *><uintptr_t>result.ctypes.data
+
+    def run_plain(self, columns, result):
+        """Run all rows of `columns` (arrays of COLUMNS' types) without stage one; `result` gets a PFN a row, or None."""
+        cdef TraceColumns t = self._columns(columns)
+        cdef int64_t n = len(columns["op"])
+        self.r.result = self._result(result)
+        with nogil:
+            run_plain(&self.r, &t, n)
+        self.r.c.events += n
+        self.r.first_src += n
+
+    def push(self, columns, result, bint is_last):
+        """Take the next rows; runs all operations that need no look beyond them.
+
+        Parameters
+        ----------
+        columns : dict of str to ndarray
+        result : uint32 ndarray or None
+            PFNs by row from the start of the trace to the end of these rows.
+        """
+        cdef TraceColumns t
+        cdef int64_t total, begin, end, emitted, run
+        cdef uint8_t[::1] done
+        cdef int32_t[::1] nxt, prv, last
+        self.window = {name: np.concatenate([old, columns[name]]) for name, old in self.window.items()}
+        self.done = np.concatenate([self.done, np.zeros(len(columns["op"]), np.uint8)])
+        total = len(self.done)
+        begin = self.nr_history
+        end = total if is_last else max(begin, total - HISTORY_ROWS)
+        t = self._columns(self.window)
+        done = self.done
+        links = np.empty((2, total + 1), np.int32)
+        nxt, prv = links[0], links[1]
+        last = np.full(65536, -1, np.int32)
+        rows = np.empty((self.nr_rows + end - begin + 1) * sizeof(ReplayRow), np.uint8)
+        rows[:self.nr_rows * sizeof(ReplayRow)] = self.rows[:self.nr_rows * sizeof(ReplayRow)]
+        self.rows = rows
+        cdef ReplayRow *out = <ReplayRow *><uintptr_t>rows.ctypes.data
+        self.r.result = self._result(result)
+        self.r.first_src = 0
+        with nogil:
+            emitted = self.nr_rows
+            if total:
+                emitted += mm_attach_rows(&t, begin, end, total, self.first_src, &nxt[0], &prv[0], &last[0], &done[0],
+                                          &out[self.nr_rows])
+            run = emitted if is_last else max(<int64_t>0, emitted - IRQ_LOOK)
+            run_rows(&self.r, out, run, emitted)
+        self._slide(begin, end, run, emitted)
+
+    def _slide(self, begin, end, run, emitted):
+        """Forget what no later row looks at."""
+        keep = max(0, end - HISTORY_ROWS)
+        self.r.c.events += end - begin
+        self.window = {name: column[keep:] for name, column in self.window.items()}
+        self.done = self.done[keep:]
+        self.first_src += keep
+        self.nr_history = end - keep
+        self.rows = self.rows[run * sizeof(ReplayRow):emitted * sizeof(ReplayRow)]
+        self.nr_rows = emitted - run
