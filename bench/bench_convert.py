@@ -1,8 +1,8 @@
 """Text to trace, end to end: decompression, parsing, pairing, Arrow writing.
 
 Unit: lines of text a second, one process.  Size: the recording of tests/ repeated to about a million lines, in zstd.
-Goal: at least 1,000,000 lines/s.  Peers in the same run: decompression alone (the roofline of any reader), and a regular
-expression that only finds the fields, on a tenth of the text.
+Goal: at least 1,000,000 lines/s.  Peers in the same run: decompression alone (the roofline of any reader), and a
+regular expression that only finds the fields, on a tenth of the text.
 
     pytest bench/bench_convert.py --benchmark-only
 """

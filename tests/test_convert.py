@@ -5,23 +5,28 @@ import io
 import lzma
 import os
 import pathlib
-import sys
 
 import numpy as np
 import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mm._fast.sim.convert import TextConverter
+from mm._fast.sim.trace_ops import (
+    TRACE_HANDLE_NONE,
+    TRACE_PFN_FAILED,
+    TRACE_PFN_UNKNOWN,
+    TraceCause,
+    TraceCompactStatus,
+    TraceField,
+    TraceFlag,
+    TraceOp,
+)
+from models import text_trace
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from models import text_trace  # noqa: E402
-
-from mm._fast.sim.convert import TextConverter  # noqa: E402
-from mm._fast.sim.trace_ops import (TRACE_HANDLE_NONE, TRACE_PFN_FAILED, TRACE_PFN_UNKNOWN, TraceCause,  # noqa: E402
-                                    TraceCompactStatus, TraceField, TraceFlag, TraceOp)
-from mm.sim.convert import convert  # noqa: E402
-from mm.sim.trace import Trace  # noqa: E402
-from mm.sim.trace_format import TraceError  # noqa: E402
+from mm.sim.convert import convert
+from mm.sim.trace import Trace
+from mm.sim.trace_format import TraceError
 
 # The first 20,000 events of the file `trace` of Debian's 6.1.192 under a mixed load; line 13 is the stray copy.
 RECORDING = pathlib.Path(__file__).parent / "recordings" / "linux-6.1.192-ftrace.txt.zst"
@@ -81,7 +86,7 @@ def converted(data, tmp_path, **options):
 
 
 def rows(trace, *names):
-    return list(zip(*(trace.column(name).tolist() for name in names)))
+    return list(zip(*(trace.column(name).tolist() for name in names), strict=True))
 
 
 # ---- handles
@@ -97,9 +102,9 @@ def test_a_handle_is_used_again_only_when_its_free_can_no_longer_move(tmp_path):
     text = Text()
     for i in range(100):
         text.alloc(i + 1).free(i + 1)
-    trace, meta = text.convert(tmp_path, batch_rows=10, window_rows=20)
+    _, meta = text.convert(tmp_path, batch_rows=10, window_rows=20)
     assert meta["handles"] < 30
-    trace, meta = text.convert(tmp_path)
+    _, meta = text.convert(tmp_path)
     assert meta["handles"] == 100
 
 
@@ -329,11 +334,13 @@ def test_every_line_is_counted(tmp_path):
     assert lines["unknown"] == {"kmalloc": 2, "sched_switch": 1} and lines["read"] == 10
     assert lines["malformed_lines"] == [[9, "mm_page_free", "a key is missing"],
                                         [10, "mm_page_free", "pfn not aligned to its order"]]
-    assert [lines[name] for name in ("headers", "blank", "stack", "unparsed", "events", "malformed")] == [1, 1, 1, 1, 1, 2]
+    assert [lines[name] for name in ("headers", "blank", "stack", "unparsed", "events")] == [1] * 5
+    assert lines["malformed"] == 2
 
 
 def test_the_report_shows_what_was_lost(tmp_path):
-    (tmp_path / "in").write_bytes(Text().line("CPU:0 [LOST 5 EVENTS]").alloc(1).alloc(1).event("kmalloc", "x=1").bytes())
+    text = Text().line("CPU:0 [LOST 5 EVENTS]").alloc(1).alloc(1).event("kmalloc", "x=1")
+    (tmp_path / "in").write_bytes(text.bytes())
     report = str(convert(tmp_path / "in", tmp_path / "out.trace"))
     assert "4 lines, 2 events, 4 rows" in report and "lost: 5 events in 1 gaps" in report and "1 kmalloc" in report
     assert "1 inferred" in report
@@ -382,7 +389,7 @@ def same_as_twin(text, tmp_path, **options):
     assert len(trace) == len(expected)
     live = {}
     columns = rows(trace, "op", "pfn", "order", "cpu", "handle", "flags")
-    for number, (row, (op, pfn, order, cpu, handle, flags)) in enumerate(zip(expected, columns)):
+    for number, (row, (op, pfn, order, cpu, handle, flags)) in enumerate(zip(expected, columns, strict=True)):
         kind = "" if op != FREE else "lost" if flags & LOST else "unknown" if flags & UNKNOWN else ""
         assert (row.op, row.cpu, row.kind) == (OPS[TraceOp(op)], cpu, kind), number
         if row.op in ("alloc", "free", "split", "refill", "drain"):
@@ -407,7 +414,7 @@ EVENTS = st.tuples(st.sampled_from(["alloc", "alloc", "free", "free", "batched",
                    st.integers(0, 3), st.integers(0, 1))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.lists(EVENTS, max_size=60), st.integers(1, 8))
 def test_any_sequence_is_the_twins(tmp_path_factory, events, batch_rows):
     text = Text()
@@ -466,7 +473,7 @@ def test_batches_and_chunks_do_not_change_the_result(tmp_path):
         parts.append(machine.take(True))
         found = [np.concatenate([part[name] for part in parts]).tolist()
                  for name in one.columns if name not in ("handle", "gfp", "comm")]
-        assert list(zip(*found)) == [row[:5] + row[6:-1] for row in expected]
+        assert list(zip(*found, strict=True)) == [row[:5] + row[6:-1] for row in expected]
 
 
 def containers(data):
@@ -495,14 +502,14 @@ def test_a_cut_or_damaged_container_is_an_error_and_leaves_nothing(tmp_path, nam
     with pytest.raises(TraceError, match="ends early"):
         convert(io.BytesIO(data[:-20]), tmp_path / "out.trace")
     middle = len(data) // 2
-    with pytest.raises(TraceError, match="damaged|ends early"):
+    with pytest.raises(TraceError, match=r"damaged|ends early"):
         convert(io.BytesIO(data[:middle] + bytes(255 - byte for byte in data[middle:])), tmp_path / "out.trace")
     assert os.listdir(tmp_path) == ["out.trace"] and (tmp_path / "out.trace").read_bytes() == b"the old one"
 
 
 def test_a_bomb_is_read_in_bounded_steps(tmp_path):
     bomb = zstandard.ZstdCompressor(level=19).compress(Text().alloc(1).bytes() + bytes(50_000_000))
-    with pytest.raises(TraceError, match="longer than|byte"):
+    with pytest.raises(TraceError, match=r"longer than|byte"):
         convert(io.BytesIO(bomb), tmp_path / "out.trace")
     assert os.listdir(tmp_path) == []
 
@@ -547,7 +554,7 @@ def test_a_trace_that_names_too_many_pages_is_refused(tmp_path):
     text = Text()
     for i in range(10):
         text.alloc(1024 * i + 1)
-    with pytest.raises(TraceError, match="line 5: .* more than 4 groups of 512"):
+    with pytest.raises(TraceError, match=r"line 5: .* more than 4 groups of 512"):
         text.convert(tmp_path, max_pages=2048)
     assert os.listdir(tmp_path) == []
 
@@ -560,10 +567,11 @@ def test_huge_blocks_full_of_held_pages_make_more_rows_than_a_batch(tmp_path):
     assert meta["pages"]["lost_frees"] == 600 and len(trace) == 1201
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_damaged_text_never_crashes(tmp_path_factory, data):
-    text = bytearray(Text().alloc(8, 3).free(9).batched(9).line("CPU:0 [LOST 4 EVENTS]").alloc(8).free(8, 3).bytes() * 2)
+    text = Text().alloc(8, 3).free(9).batched(9).line("CPU:0 [LOST 4 EVENTS]").alloc(8).free(8, 3)
+    text = bytearray(text.bytes() * 2)
     for _ in range(data.draw(st.integers(1, 20))):
         text[data.draw(st.integers(0, len(text) - 1))] = data.draw(st.sampled_from(b"0189 :=-[](),xsf/*\n\r\xff"))
     path = tmp_path_factory.mktemp("x")

@@ -3,7 +3,6 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from mm._fast.sim.ftrace import EventName, LineKind, LineProblem, PrefixShape, parse_line
 from mm._fast.sim.trace_ops import TraceCompactStatus, TraceFlag
 

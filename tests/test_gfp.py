@@ -4,8 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mm.sim.gfp import (GFP_BITS, GFP_EXPORTS, GFP_MASKS, format_gfp, gfp_table, parse_gfp, parse_gfp_lenient,
-                        translate_gfp)
+from mm.sim.gfp import (
+    GFP_BITS,
+    GFP_EXPORTS,
+    GFP_MASKS,
+    format_gfp,
+    gfp_table,
+    parse_gfp,
+    parse_gfp_lenient,
+    translate_gfp,
+)
 
 # Values a 6.1.192 kernel reported of itself (its headers, read by a module on the machine that made the recordings).
 KERNEL = {

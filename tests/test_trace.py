@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from mm._fast.sim.trace_ops import TRACE_HANDLE_NONE, TRACE_PFN_FAILED, TRACE_PFN_UNKNOWN, TraceFlag, TraceOp
+
 from mm.sim.trace import Trace, TraceWriter
 from mm.sim.trace_format import COLUMNS, TraceError, schema
 
@@ -101,12 +101,17 @@ def test_batches_are_cut_and_know_their_rows():
 
 # ---- validate
 
+def columns_of(**columns):
+    return columns
+
+
 @pytest.mark.parametrize("columns, message", [
-    (dict(op=[ALLOC, ALLOC], handle=[1, 1], pfn=1), "row 1: handle 1 is allocated twice"),
-    (dict(op=[ALLOC, FREE, FREE], handle=[1, 1, 1], pfn=1), "row 2: handle 1 is freed but not live"),
-    (dict(op=[FREE], handle=[3], pfn=1), "row 0: handle 3 is freed"),
-    (dict(op=[ALLOC], handle=[3], pfn=1, order=21), "row 0: order 21"),
-    (dict(op=[ALLOC, SPLIT, FREE, FREE, FREE], handle=[3, 3, 3, 8, 8], flags=[0, 8, 0, 0, 0], pfn=1), "row 4: handle 8"),
+    (columns_of(op=[ALLOC, ALLOC], handle=[1, 1], pfn=1), "row 1: handle 1 is allocated twice"),
+    (columns_of(op=[ALLOC, FREE, FREE], handle=[1, 1, 1], pfn=1), "row 2: handle 1 is freed but not live"),
+    (columns_of(op=[FREE], handle=[3], pfn=1), "row 0: handle 3 is freed"),
+    (columns_of(op=[ALLOC], handle=[3], pfn=1, order=21), "row 0: order 21"),
+    (columns_of(op=[ALLOC, SPLIT, FREE, FREE, FREE], handle=[3, 3, 3, 8, 8], flags=[0, 8, 0, 0, 0], pfn=1),
+     "row 4: handle 8"),
 ])
 @pytest.mark.parametrize("batch_rows", [1, 100])
 def test_broken_rules_are_found_across_batches(columns, message, batch_rows):
@@ -298,7 +303,8 @@ def test_files_that_are_no_trace(tmp_path):
 
 
 @pytest.mark.parametrize("metadata, message", [
-    (None, "schema metadata 'mm' is missing"), (b"{", "not JSON"), (b"[" * 100000, "not JSON"), (b"[]", "not that of a"),
+    (None, "schema metadata 'mm' is missing"), (b"{", "not JSON"), (b"[" * 100000, "not JSON"),
+    (b"[]", "not that of a"),
     (b'{"schema": "linux-mm trace", "version": 2}', "version '2': this package reads version 1"),
     (b'{"schema": "linux-mm trace", "version": true}', "version"),
 ])
@@ -329,7 +335,7 @@ def test_nulls_are_refused_when_read(tmp_path):
                              {b"mm": b'{"schema": "linux-mm trace", "version": 1}'})
     columns = [pa.array([None if field.name == "gfp" else 0], field.type) for field in arrow_schema]
     trace = Trace.open(arrow_file(tmp_path / "x", arrow_schema, columns))
-    with pytest.raises(TraceError, match="batch 0 .* column 'gfp' has nulls"):
+    with pytest.raises(TraceError, match=r"batch 0 .* column 'gfp' has nulls"):
         trace.batch(0)
 
 

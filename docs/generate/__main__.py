@@ -12,12 +12,15 @@ import sys
 import c_header
 import fidelity
 import reference
+import stub
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
 OUTPUTS = {
     "mm/include/mm.h": c_header.header,
     "mm/_fast/capi.pxd": c_header.capi_pxd,
     "mm/_fast/capi.pyx": c_header.capi_pyx,
+    "mm/_fast/machine_core.pyi": stub.stub,
     "docs/fidelity.md": fidelity.page,
     "docs/reference.md": reference.page,
 }
@@ -41,5 +44,4 @@ def main(arguments):
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
     sys.exit(main(sys.argv[1:]))

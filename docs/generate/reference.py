@@ -1,7 +1,6 @@
 """docs/reference.md: command line, counters, knobs, trace operations, gfp masks and errors, from the code."""
 
 import argparse
-import importlib
 import inspect
 
 HEADING = """# Reference
@@ -81,13 +80,12 @@ def counters():
 
 
 def knobs():
-    """The sysctls, if this version has them; the module keeps the table."""
-    try:
-        table_of = importlib.import_module("mm.physical.sysctl").KNOBS
-    except (ModuleNotFoundError, AttributeError):
-        return []
-    rows = [(f"`{name}`", first_line(knob)) for name, knob in table_of.items()]
-    return ["## Knobs", "", *table(("sysctl", "meaning"), *rows)]
+    """The sysctls."""
+    from mm.sim.sysctl import KNOBS
+
+    rows = [(f"`{knob.name}`", f"{knob.low} to {knob.high}" if knob.nr_values else "text",
+             "from the size of memory" if knob.default is None else knob.default, knob.doc) for knob in KNOBS.values()]
+    return ["## Knobs", "", "Read and written as `m.sysctl[name]`.", "", *table(("sysctl", "range", "default", "meaning"), *rows)]
 
 
 def trace():

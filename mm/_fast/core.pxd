@@ -15,6 +15,8 @@ cdef extern:
     void mm_fold_counters(MMState *s) noexcept nogil
     # physical/mempolicy
     uint32_t mm_alloc_pages_policy(MMState *s, uint32_t gfp, uint32_t order, int32_t nid, int32_t cpu) noexcept nogil
+    uint32_t mm_alloc_pages_long(MMState *s, uint32_t gfp, uint32_t order, int32_t nid, int32_t cpu) noexcept nogil
+    uint32_t mm_alloc_page_local(MMState *s, uint32_t gfp, int32_t cpu) noexcept nogil
     # physical/page_alloc
     uint32_t mm_alloc_pages_nodemask(MMState *s, uint32_t gfp, uint32_t order, int32_t nid, uint64_t nodemask,
                                      int32_t cpu) noexcept nogil
@@ -36,6 +38,7 @@ cdef extern:
     int32_t mm_free_pages_check(const MMState *s, uint32_t pfn, uint32_t order) noexcept nogil
     void mm_free_pages(MMState *s, uint32_t pfn, uint32_t order, int32_t cpu) noexcept nogil
     void mm_free_one_page(MMState *s, uint32_t pfn, uint32_t order, int32_t mt, int32_t cpu, bint to_tail) noexcept nogil
+    int32_t mm_try_free_pages_long(MMState *s, uint32_t pfn, uint32_t order, int32_t cpu) noexcept nogil
     void mm_free_unref_page_list(MMState *s, const uint32_t *pfns, uint32_t nr, int32_t cpu) noexcept nogil
     void mm_split_page(MMState *s, uint32_t pfn, uint32_t order) noexcept nogil
     void mm_drain_pages_zone(MMState *s, zone *z, int32_t cpu, int32_t on_cpu) noexcept nogil

@@ -17,7 +17,7 @@ from mm._fast.core cimport (mm_image_bytes, mm_image_load, mm_image_save, mm_ref
 from mm._fast.state cimport (IMAGE_BAD_INDEX, IMAGE_BAD_MAGIC, IMAGE_BAD_SIZE, IMAGE_BAD_STATE, IMAGE_MISALIGNED, IMAGE_OK,
                              IMAGE_OTHER_LAYOUT, IMAGE_TOO_SHORT, MAX_NR_ZONES, MAX_NUMNODES, MAX_ORDER_NR_PAGES,
                              MIGRATE_TYPES, MMGlobals, MMOps, MMState, NR_FAST_REQUESTS, NR_FREE_LISTS, NR_PCP_LISTS,
-                             PG_buddy, PG_pcp, PG_tail, PG_valid, PG_ZONE_MASK, PG_ZONE_SHIFT, ZONE_MIXED, fast_request,
+                             PG_buddy, PG_pcp, PG_tail, PG_valid, PG_ZONE_MASK, PG_ZONE_SHIFT, fast_request,
                              page_cold, page_hot, pageblock_nr_pages, per_cpu_pages, pglist_data, task_context, zone)
 from mm._fast.vm_event_item cimport NR_VM_EVENT_ITEMS
 
@@ -49,7 +49,7 @@ cdef uint32_t image_parts(MMState *s, image_part *parts) noexcept nogil:
     parts[1] = image_part(<void **>&s.cold, pages * sizeof(page_cold), False)
     parts[2] = image_part(<void **>&s.buddy, pages, False)
     parts[3] = image_part(<void **>&s.pageblock_flags, pages // pageblock_nr_pages, False)
-    parts[4] = image_part(<void **>&s.pageblock_zone, pages // pageblock_nr_pages, False)
+    parts[4] = image_part(<void **>&s.pageblock_bits, pages // pageblock_nr_pages * sizeof(uint32_t), False)
     parts[5] = image_part(<void **>&s.zones, zones * sizeof(zone), False)
     parts[6] = image_part(<void **>&s.pageset, zones * cpus * sizeof(per_cpu_pages), False)
     parts[7] = image_part(<void **>&s.nodes, nodes * sizeof(pglist_data), False)
@@ -239,7 +239,7 @@ cdef bint are_pages_legal(const MMState *s) noexcept nogil:
     for i in range(s.g.nr_pages // pageblock_nr_pages):
         if (s.pageblock_flags[i] & 7) >= MIGRATE_TYPES:
             return False
-        if s.pageblock_zone[i] >= s.g.nr_zones and s.pageblock_zone[i] != ZONE_MIXED:
+        if (s.pageblock_bits[i] & PG_ZONE_MASK) >> PG_ZONE_SHIFT >= <uint32_t>s.g.nr_zones:
             return False
     return True
 

@@ -17,13 +17,13 @@ from mm._fast.core cimport (mm_alloc_contig_pages, mm_alloc_contig_range, mm_all
 from mm._fast.debug cimport MM_IS_CANARY, MM_IS_DEBUG_VM
 from mm._fast.page_list cimport INIT_LIST_HEAD, list_add_tail
 from mm._fast.page_ref cimport put_page_testzero
-from mm._fast.physical.buddy cimport add_to_free_list_tail, free_list
+from mm._fast.physical.buddy cimport add_to_free_list_tail, free_list, refresh_pageblock
 from mm._fast.physical.gfp_zone cimport gfp_migratetype, gfp_zone, GFP_ZONE_BAD
 from mm._fast.state cimport (fast_request, FREE_OK, FREE_WRONG_ORDER, MAX_NR_ZONES, MAX_NUMNODES, MAX_ORDER,
                              MAX_ORDER_NR_PAGES, MIGRATE_HIGHATOMIC, MIGRATE_MOVABLE, MIGRATE_TYPES, MMGlobals,
                              MMState, NODEMASK_ALL, NR_FAST_REQUESTS, NR_FREE_LISTS, NR_MM_OPS, NR_PCP_LISTS,
                              page_cold, page_hot, pageblock_nr_pages, per_cpu_pages, PFN_NONE, PG_MT_SHIFT, PG_pcp,
-                             PG_reserved, PG_valid, PG_ZONE_SHIFT, pglist_data, task_context, zone, ZONE_MIXED)
+                             PG_reserved, PG_valid, PG_ZONE_SHIFT, pglist_data, task_context, zone)
 from mm._fast.vm_event_item cimport NR_VM_EVENT_ITEMS
 
 from mm._fast import state as state_names
@@ -72,7 +72,7 @@ cdef class MachineCore:
     cdef MMState state
     cdef readonly object page, cold, buddy, pageblock_flags, zones, pageset, nodes, vm_event, zonelists, first_zone
     cdef readonly object node_distance, cpu_node, current, g
-    cdef object fast, pageblock_zone
+    cdef object fast, pageblock_bits
 
     is_debug_vm = bool(MM_IS_DEBUG_VM)
     is_canary = bool(MM_IS_CANARY)
@@ -103,7 +103,7 @@ cdef class MachineCore:
         self.cold = np.zeros(nr_pages, dtypes["cold"])
         self.buddy = np.zeros(nr_pages, np.uint8)
         self.pageblock_flags = np.zeros(nr_pages // pageblock_nr_pages, np.uint8)
-        self.pageblock_zone = np.full(nr_pages // pageblock_nr_pages, ZONE_MIXED, np.uint8)
+        self.pageblock_bits = np.zeros(nr_pages // pageblock_nr_pages, np.uint32)
         self.zones = np.zeros(nr_zones, dtypes["zones"])
         self.pageset = np.zeros((nr_zones, nr_cpus), dtypes["pageset"])
         self.nodes = np.zeros(nr_nodes, dtypes["nodes"])
@@ -124,7 +124,7 @@ cdef class MachineCore:
         self.state.buddy = <uint8_t *><uintptr_t>self.buddy.ctypes.data
         self.state.fast = <fast_request *><uintptr_t>self.fast.ctypes.data
         self.state.pageblock_flags = <uint8_t *><uintptr_t>self.pageblock_flags.ctypes.data
-        self.state.pageblock_zone = <uint8_t *><uintptr_t>self.pageblock_zone.ctypes.data
+        self.state.pageblock_bits = <uint32_t *><uintptr_t>self.pageblock_bits.ctypes.data
         self.state.zones = <zone *><uintptr_t>self.zones.ctypes.data
         self.state.pageset = <per_cpu_pages *><uintptr_t>self.pageset.ctypes.data
         self.state.nodes = <pglist_data *><uintptr_t>self.nodes.ctypes.data
@@ -172,18 +172,21 @@ cdef class MachineCore:
         self.update_current()
 
     def _find_block_zones(self):
-        """Note the zone of every pageblock that lies in one."""
-        self.pageblock_zone[:] = ZONE_MIXED
+        """Note the zone of every pageblock that lies in one, and the pcp list of its pages."""
+        cdef uint32_t block
+        self.pageblock_bits[:] = 0
         for nr in np.flatnonzero(self.zones["spanned_pages"]):
             start = int(self.zones["zone_start_pfn"][nr])
             end = start + int(self.zones["spanned_pages"][nr])
-            self.pageblock_zone[-(-start // pageblock_nr_pages):end // pageblock_nr_pages] = nr
+            self.pageblock_bits[-(-start // pageblock_nr_pages):end // pageblock_nr_pages] = self.zones["page_bits"][nr]
+        for block in range(self.state.g.nr_pages // pageblock_nr_pages):
+            refresh_pageblock(&self.state, block)
 
     def copy(self):
         """An independent machine in the same state."""
         cdef MachineCore other = type(self).__new__(type(self))
         other._allocate(int(self.state.g.nr_pages), int(self.state.g.nr_nodes), int(self.state.g.nr_cpus))
-        for name in ("page", "cold", "buddy", "pageblock_flags", "pageblock_zone", "zones", "pageset", "nodes", "vm_event",
+        for name in ("page", "cold", "buddy", "pageblock_flags", "pageblock_bits", "zones", "pageset", "nodes", "vm_event",
                      "zonelists", "first_zone", "node_distance", "cpu_node", "current"):
             np.copyto(self._array(other, name), self._array(self, name))
         other.state.g = self.state.g
@@ -195,7 +198,7 @@ cdef class MachineCore:
 
     @staticmethod
     def _array(MachineCore core, name):
-        return core.pageblock_zone if name == "pageblock_zone" else getattr(core, name)
+        return core.pageblock_bits if name == "pageblock_bits" else getattr(core, name)
 
     def check_bug(self):
         """Raise VMBug if an invariant was seen broken."""

@@ -26,7 +26,6 @@ cpdef enum mm_limits:
     MAX_NR_ZONES = 5
     MAX_NUMNODES = 48               # zone numbers must fit the eight zone bits of page_hot.flags
     NR_FAST_REQUESTS = 32           # zone and type bits of a mask (gfp & 31)
-    ZONE_MIXED = 255                # MMState.pageblock_zone of a block of several zones or none
     NR_FREE_LISTS = 55              # MAX_ORDER x MIGRATE_TYPES heads a zone
 
 cpdef enum migratetype:
@@ -289,8 +288,9 @@ cdef struct MMState:
     uint8_t *buddy                  # [nr_pages]: 1 + order of the free block that the page heads, 0 none; says again what
                                     # page_hot.flags says, in a sixteenth of the cache: merge tests read only this
     uint8_t *pageblock_flags        # [nr_pages / pageblock_nr_pages]: bits 0-2 migratetype, bit 3 skip
-    uint8_t *pageblock_zone         # [nr_pages / pageblock_nr_pages]: zone of all its pages, ZONE_MIXED if they differ;
-                                    # derived: a free finds its zone without waiting for the page's own line
+    uint32_t *pageblock_bits        # [nr_pages / pageblock_nr_pages]: page_hot.flags of an order-0 page of this block on a pcp
+                                    # list; without PG_pcp: several zones, or a type without pcp lists; derived, so that
+                                    # a free finds zone and list without waiting for the page's own line
     zone *zones                     # [nr_zones]
     per_cpu_pages *pageset          # [nr_zones][nr_cpus]
     pglist_data *nodes              # [nr_nodes]

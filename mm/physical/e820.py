@@ -65,7 +65,7 @@ def memparse(size):
         Neither, or a negative size.
     """
     if isinstance(size, str):
-        match = re.fullmatch(r"\s*(0[xX][0-9a-fA-F]+|\d+(?:\.\d+)?)\s*([KMGTP]?)(?:i?B)?\s*", size, re.IGNORECASE)
+        match = re.fullmatch(r"\s*(0[xX][0-9a-fA-F]+|\d+(?:\.\d+)?)\s*([KMGTP]?)(?:i?B)?\s*", size, re.IGNORECASE | re.ASCII)
         if match:
             number, suffix = match[1], SUFFIXES[match[2].upper()]
             nr_bytes = int(number, 16) << suffix if number[:2] in ("0x", "0X") else _scaled(number, suffix)

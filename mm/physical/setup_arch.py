@@ -130,13 +130,18 @@ class SetupArch:
 
     def _reserve_kernel(self):
         start, end = self.reserve.kernel[0][1], self.reserve.kernel[-1][2]
-        if not self.memblock.is_region_memory(start, end - start):
-            raise ValueError(f"memory map: the kernel image needs [{start:#x}, {end:#x}) to be one range of RAM; "
+        if not self._is_memory(start, end):
+            raise ValueError(f"memory map: the kernel image needs [{start:#x}, {end:#x}) to be RAM; "
                              "give such a map, or zones=[...] for a machine whose pages are all free")
         self.memblock.reserve(start, end - start)
         for _, base, stop, fate in self.reserve.kernel:
             if fate != KEPT:
                 self.freed[fate].append((base >> PAGE_SHIFT, stop >> PAGE_SHIFT))
+
+    def _is_memory(self, start, end):
+        """Is every byte memory, be it of several nodes?"""
+        inside = self.memblock.memory.regions[self.memblock.memory.overlapping(start, end)]
+        return sum(min(r.end, end) - max(r.base, start) for r in inside) == end - start
 
     def _reserve_initrd(self):
         size = round_up(self.reserve.initrd_bytes, PAGE_SIZE)

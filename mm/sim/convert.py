@@ -291,7 +291,7 @@ class _Reader:
     def _untranslated(self) -> dict[str, int]:
         """Events by the gfp bit or name that 6.1 has not."""
         totals: dict[str, int] = {}
-        for names, count in zip(self.untranslated, self.mask_counts.tolist()):
+        for names, count in zip(self.untranslated, self.mask_counts.tolist(), strict=True):
             for name in names if count else ():
                 name = name if re.fullmatch(r"\w{1,40}", name, re.ASCII) else "other"
                 totals[name] = totals.get(name, 0) + count
@@ -299,9 +299,9 @@ class _Reader:
 
 
 _PAGE_COUNTS = (
-    "allocs", "failed_allocs", "frees", "batched_frees", "batched_alone", "batched_late", "repeated_frees", "lost_frees",
-    "unknown_frees", "unknown_frees_reused", "splits", "order_mismatches", "refills", "drains", "extfrags",
-    "time_backwards", "context_known", "gfp_missing", "held_pages_at_end",
+    "allocs", "failed_allocs", "frees", "batched_frees", "batched_alone", "batched_late", "repeated_frees",
+    "lost_frees", "unknown_frees", "unknown_frees_reused", "splits", "order_mismatches", "refills", "drains",
+    "extfrags", "time_backwards", "context_known", "gfp_missing", "held_pages_at_end",
 )
 
 

@@ -8,6 +8,7 @@ import collections.abc
 import operator
 
 from mm._fast.machine_core import MachineCore
+from mm._fast.state import mm_limits
 from mm.physical import mm_init
 from mm.physical.e820 import E820_TYPE_RAM, E820Table, memparse, pc_memory_map
 from mm.physical.memblock import PAGE_SIZE, Memblock
@@ -17,6 +18,8 @@ from mm.sim.sysctl import Sysctl
 
 NODE_GRANULE = 8 << 20      # memory is split over nodes in multiples of 8 MiB, the last gets the rest (QEMU)
 NODE_MIN_SIZE = 4 << 20     # Linux gives a smaller node no memory (arch/x86/mm/numa.c)
+MAX_NUMNODES = int(mm_limits.MAX_NUMNODES)
+MAX_CPUS = 4096
 KERNEL = "6.1"
 
 
@@ -132,7 +135,7 @@ class Machine(MachineCore):
 
 def _firmware_memory(memory, memory_map, nodes, is_pc):
     """(Memblock with all memory, the (start, end) bytes that nodes share in order, lines for the log)."""
-    if memory is None and memory_map is None and not isinstance(nodes, int):
+    if memory is None and memory_map is None and isinstance(nodes, collections.abc.Iterable):
         memory = sum(memparse(size) for size in nodes)
     if (memory is None) == (memory_map is None):
         raise ValueError("memory: give either a size or memory_map=[...]")
@@ -167,14 +170,14 @@ def _pc_spans(table):
 def _node_bytes(spans, nodes):
     """Bytes of each node."""
     total = sum(end - start for start, end in spans)
-    if isinstance(nodes, collections.abc.Iterable) and not isinstance(nodes, (str, bytes)):
+    nr_nodes = len(nodes) if isinstance(nodes, collections.abc.Sized) else operator.index(nodes)
+    if not 1 <= nr_nodes <= MAX_NUMNODES:
+        raise ValueError(f"nodes {nodes!r}: 1 to {MAX_NUMNODES}")
+    if isinstance(nodes, collections.abc.Iterable):
         sizes = [memparse(size) for size in nodes]
         if sum(sizes) != total:
             raise ValueError(f"nodes {list(nodes)!r}: they have {sum(sizes)} bytes in all, the memory {total}")
     else:
-        nr_nodes = operator.index(nodes)
-        if nr_nodes < 1:
-            raise ValueError(f"nodes {nodes!r}: at least 1")
         granule = NODE_GRANULE if total // nr_nodes >= NODE_GRANULE else PAGE_SIZE
         share = total // nr_nodes // granule * granule if nr_nodes > 1 else total
         sizes = [share] * (nr_nodes - 1) + [total - share * (nr_nodes - 1)]
@@ -198,13 +201,14 @@ def _set_nodes(memblock, spans, node_bytes):
 
 def _cpu_nodes(cpus, nr_nodes):
     """Node of each CPU."""
-    if isinstance(cpus, collections.abc.Iterable) and not isinstance(cpus, (str, bytes)):
-        cpu_node = [operator.index(nid) for nid in cpus]
-    else:
-        nr_cpus = operator.index(cpus)
-        cpu_node = [cpu * nr_nodes // nr_cpus for cpu in range(nr_cpus)]
-    if not cpu_node or not all(0 <= nid < nr_nodes for nid in cpu_node):
-        raise ValueError(f"cpus {cpus!r}: at least 1, each on a node of 0 to {nr_nodes - 1}")
+    nr_cpus = len(cpus) if isinstance(cpus, collections.abc.Sized) else operator.index(cpus)
+    if not 1 <= nr_cpus <= MAX_CPUS:
+        raise ValueError(f"cpus {cpus!r}: 1 to {MAX_CPUS}")
+    if not isinstance(cpus, collections.abc.Iterable):
+        return [cpu * nr_nodes // nr_cpus for cpu in range(nr_cpus)]
+    cpu_node = [operator.index(nid) for nid in cpus]
+    if not all(0 <= nid < nr_nodes for nid in cpu_node):
+        raise ValueError(f"cpus {cpus!r}: each on a node of 0 to {nr_nodes - 1}")
     return cpu_node
 
 

@@ -161,6 +161,7 @@ def load_into(snapshot, core):
 
 
 def load_globals(snapshot, core):
+    """Machine-wide numbers, nodes, and the events each CPU has counted."""
     glob = {name: int(column[0]) for name, column in snapshot.table("glob").items()}
     for name in ("min_free_kbytes", "user_min_free_kbytes", "watermark_boost_factor", "watermark_scale_factor",
                  "percpu_pagelist_high_fraction", "totalreserve_pages", "page_group_by_mobility_disabled",
@@ -193,6 +194,7 @@ def zone_number(nid, zid):
 
 
 def load_zones(snapshot, core):
+    """Limits and gauges of every zone."""
     zone = snapshot.table("zone")
     for i in range(len(zone["nid"])):
         nr = zone_number(zone["nid"][i], zone["zid"][i])
@@ -290,6 +292,7 @@ def compare(snapshot, core):
 
 
 def compare_lists(snapshot, core, differences):
+    """Free lists and per-cpu lists, order and types included."""
     wanted = {tuple(row[:4]): pfns for row, pfns in snapshot.segments("free")}
     compare_list_sets("free list (node, zone, order, type)", wanted, core.free_lists(), differences)
     wanted, types, start = {}, {}, 0
@@ -338,6 +341,7 @@ PCP_COLUMNS = ("count", "high", "batch", "free_factor", "stat_threshold")
 
 
 def compare_zones(snapshot, core, differences):
+    """Counters and limits of every zone and of its per-cpu parts."""
     zone = snapshot.table("zone")
     for i in range(len(zone["nid"])):
         z = core.zones[zone_number(zone["nid"][i], zone["zid"][i])]

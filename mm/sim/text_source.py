@@ -85,7 +85,8 @@ class TextSource:
         try:
             yield from self._zstd(first) if self.compression == "zstd" else self._stream(first)
         except (zstandard.ZstdError, zlib.error, lzma.LZMAError) as error:
-            raise TraceError(f"{self.name}: damaged {self.compression} data before byte {self.done}: {error}") from None
+            raise TraceError(f"{self.name}: damaged {self.compression} data before byte {self.done}: "
+                             f"{error}") from None
 
     def _read(self) -> bytes:
         data = self._file.read(_READ_BYTES)
@@ -93,7 +94,8 @@ class TextSource:
         return data
 
     def _ends_early(self) -> TraceError:
-        return TraceError(f"{self.name}: the {self.compression} data ends early, at byte {self.done}: the file is cut off")
+        return TraceError(f"{self.name}: the {self.compression} data ends early, at byte {self.done}: the file is cut "
+                          "off")
 
     def _zstd(self, data: bytes) -> Iterator[bytes]:
         machine = zstandard.ZstdDecompressor(max_window_size=1 << 31)
@@ -132,7 +134,7 @@ class TextSource:
                 continue
             else:
                 data = b""
-            while not begun and not data.lstrip(b"\0") or not data:    # files may be padded with zeros
+            while not data or (not begun and not data.lstrip(b"\0")):      # files may be padded with zeros
                 data = self._read()
                 if not data and begun:
                     raise self._ends_early()

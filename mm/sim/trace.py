@@ -35,18 +35,33 @@ import numpy as np
 import pyarrow as pa
 
 from mm._fast.sim.trace_ops import TRACE_HANDLE_NONE, TRACE_PFN_FAILED, TraceFlag, TraceLimit, TraceOp
-from mm.sim.trace_format import (COLUMNS, COMM, METADATA_KEYS, OPTIONAL_COLUMNS, SCHEMA_NAME, VERSION, TraceError,
-                                 check_columns, check_metadata, column_array, decode_metadata, encode_metadata, schema)
+from mm.sim.trace_format import (
+    COLUMNS,
+    COMM,
+    METADATA_KEYS,
+    OPTIONAL_COLUMNS,
+    SCHEMA_NAME,
+    VERSION,
+    TraceError,
+    check_columns,
+    check_metadata,
+    column_array,
+    decode_metadata,
+    encode_metadata,
+    schema,
+)
 from mm.sim.trace_ipc import DICTIONARY_BATCH, HEAD, MAGIC, RECORD_BATCH, SCHEMA, FramingError, Message, footer, walk
 
 BATCH_ROWS = 1 << 18
+_ALLOC_OPS = (TraceOp.TRACE_ALLOC, TraceOp.TRACE_BULK_ALLOC)
+_BLOCK_OPS = (*_ALLOC_OPS, TraceOp.TRACE_FREE, TraceOp.TRACE_SPLIT)
 _DTYPES = {column.name: column.dtype for column in (*COLUMNS, *OPTIONAL_COLUMNS)}
 
 
 class TraceBatch:
     """Rows of a trace that lie together: `batch["pfn"]` or `batch.pfn` is a read-only array, a view where possible."""
 
-    __slots__ = ("record_batch", "first_row")
+    __slots__ = ("first_row", "record_batch")
 
     def __init__(self, record_batch: pa.RecordBatch, first_row: int):
         self.record_batch = record_batch
@@ -204,7 +219,7 @@ class Trace:
             None makes a file that is mapped and read without a copy.
         """
         with replacing(path) as temporary:
-            with TraceWriter(temporary, metadata=check_metadata(_known_only(self.metadata)), compression=compression,
+            with TraceWriter(temporary, metadata=_known_only(self.metadata), compression=compression,
                              arrow_schema=self._batches.schema) as writer:
                 for batch in self:
                     writer.write_batch(batch.record_batch)
@@ -219,7 +234,7 @@ class Trace:
         """
         live = np.empty(0, np.uint32)
         for batch in self:
-            blocks = np.isin(batch.op, (TraceOp.TRACE_ALLOC, TraceOp.TRACE_FREE, TraceOp.TRACE_BULK_ALLOC, TraceOp.TRACE_SPLIT))
+            blocks = np.isin(batch.op, _BLOCK_OPS)
             bad = np.flatnonzero(blocks & (batch.order > TraceLimit.TRACE_ORDER_LIMIT))
             if len(bad):
                 raise TraceError(f"row {batch.first_row + bad[0]}: order {batch.order[bad[0]]}, expected 0 to "
@@ -418,7 +433,7 @@ class _Batches:
             raise TraceError(f"{what} is damaged: {str(error)[:200]}") from None
         if batch.num_rows != rows:
             raise TraceError(f"{what} is damaged: it has {batch.num_rows} rows")
-        for name, column in zip(self.schema.names, batch.columns):
+        for name, column in zip(self.schema.names, batch.columns, strict=True):
             if column.null_count and name in _DTYPES:
                 raise TraceError(f"{what}: column {name!r} has nulls")
         return batch
@@ -492,7 +507,7 @@ def _record_batch(values: dict[str, Any], rows: int, arrow_schema: pa.Schema | N
 def _check_handles(batch: TraceBatch, live: np.ndarray) -> np.ndarray:
     """Live handles after the batch; each goes up with ALLOC or SPLIT's upper half and down with FREE."""
     op, handle, flags = batch.op, batch.handle, batch.flags
-    begins = np.flatnonzero(((op == TraceOp.TRACE_ALLOC) | (op == TraceOp.TRACE_BULK_ALLOC)) & (batch.pfn != TRACE_PFN_FAILED))
+    begins = np.flatnonzero(np.isin(op, _ALLOC_OPS) & (batch.pfn != TRACE_PFN_FAILED))
     splits = np.flatnonzero(op == TraceOp.TRACE_SPLIT)
     ends = np.flatnonzero((op == TraceOp.TRACE_FREE) & (flags & TraceFlag.FREE_UNKNOWN_PAGE == 0))
     rows = np.concatenate((np.full(len(live), -1), begins, splits, ends))

@@ -94,7 +94,7 @@ def decode_metadata(found: pa.Schema, where: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         raise TraceError(f"{where}: schema metadata 'mm' is not JSON") from None
     if not isinstance(metadata, dict) or metadata.get("schema") != SCHEMA_NAME:
-        raise TraceError(f"{where}: schema metadata 'mm' is not that of a trace: expected \"schema\": \"{SCHEMA_NAME}\"")
+        raise TraceError(f"{where}: schema metadata 'mm' is not that of a trace: expected schema {SCHEMA_NAME!r}")
     if metadata.get("version") != VERSION or isinstance(metadata["version"], bool):
         raise TraceError(f"{where}: trace version {str(metadata.get('version'))[:40]!r}: this package reads version "
                          f"{VERSION}")

@@ -9,7 +9,8 @@ no offset is followed before it was checked against the file.  Cost: one small r
 from __future__ import annotations
 
 import struct
-from typing import Callable, Iterator, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 MAGIC = b"ARROW1"
 HEAD = b"ARROW1\0\0"

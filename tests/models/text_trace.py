@@ -53,7 +53,7 @@ def parse(text):
 
 
 def withdraw_paired_frees(events):
-    """Indices of the mm_page_free whose mm_page_free_batched comes later, and the order that each of those takes over."""
+    """Indices of the mm_page_free whose mm_page_free_batched comes later, and the order that the latter take over."""
     open_frees, paired, orders = {}, set(), {}
     for i, event in enumerate(events):
         if event.name == "mm_page_free":

@@ -11,7 +11,7 @@ from libc.stdint cimport int32_t, uint8_t, uint32_t
 from mm._fast.debug cimport MM_IS_CANARY, VM_BUG_ON, mm_bug, unlikely
 from mm._fast.page_list cimport list_add, list_add_tail, list_del, list_empty
 from mm._fast.state cimport (MMState, MAX_ORDER, MIGRATE_ISOLATE, MIGRATE_RECLAIMABLE,
-                             MIGRATE_TYPES, PFN_NONE, PG_buddy, PG_MT_MASK, PG_MT_SHIFT, PG_ORDER_MASK, PG_ZONE_MASK,
+                             MIGRATE_TYPES, PFN_NONE, PG_buddy, PG_MT_MASK, PG_MT_SHIFT, PG_ORDER_MASK, PG_ZONE_MASK, PG_pcp, PG_valid,
                              BUG_BAD_PFN_ALIGN, BUG_ZONE_MISMATCH, page_hot, pageblock_order, zone)
 
 cdef enum:
@@ -43,6 +43,16 @@ cdef inline void set_pageblock_migratetype(MMState *s, uint32_t pfn, int32_t mt)
     if s.g.page_group_by_mobility_disabled and mt <= MIGRATE_RECLAIMABLE:
         mt = 0
     b[0] = <uint8_t>((b[0] & ~PB_MIGRATE_MASK) | mt)
+    refresh_pageblock(s, pfn >> pageblock_order)
+
+
+cdef inline void refresh_pageblock(MMState *s, uint32_t block) noexcept nogil:
+    """Derive pageblock_bits from the block's type; its zone bits are there, none for a block of several zones."""
+    cdef uint32_t bits = s.pageblock_bits[block] & (PG_ZONE_MASK | PG_valid)
+    cdef uint32_t mt = s.pageblock_flags[block] & PB_MIGRATE_MASK
+    if bits and mt <= MIGRATE_RECLAIMABLE:
+        bits |= PG_pcp | (mt << PG_MT_SHIFT)
+    s.pageblock_bits[block] = bits
 
 
 cdef inline bint migratetype_is_mergeable(int32_t mt) noexcept nogil:

@@ -9,15 +9,13 @@ Invariant: a fast path that refuses has changed nothing.  Cost: the page's line 
 
 from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint32_t
 
-from mm._fast.core cimport mm_alloc_pages_nodemask, mm_alloc_pages_policy, mm_free_pages, mm_free_pages_check
+from mm._fast.core cimport mm_alloc_page_local, mm_alloc_pages_long, mm_try_free_pages_long
 from mm._fast.debug cimport likely, unlikely, VM_BUG_ON
-from mm._fast.gfp cimport __GFP_THISNODE, __GFP_WRITE
-from mm._fast.physical.buddy cimport get_pageblock_migratetype
 from mm._fast.physical.gfp_zone cimport gfp_migratetype, gfp_zone
 from mm._fast.state cimport (BUG_PAGE_REFCOUNT, fast_request, FREE_OK, MAX_NR_ZONES, MIGRATE_RECLAIMABLE, MMState,
-                             NODEMASK_ALL, NR_FAST_REQUESTS, page_hot, pageblock_order, per_cpu_pages, PFN_NONE,
-                             PG_MT_SHIFT, PG_order_known, PG_pcp, PG_valid, PG_ZONE_SHIFT, WMARK_LOW, zone,
-                             ZONE_BOOSTED_WATERMARK, ZONE_MIXED, ZONE_MOVABLE, ZONE_RECLAIM_ACTIVE)
+                             NR_FAST_REQUESTS, page_hot, pageblock_order, per_cpu_pages, PG_MT_MASK, PG_MT_SHIFT,
+                             PG_order_known, PG_pcp, PG_valid, PG_ZONE_MASK, PG_ZONE_SHIFT, WMARK_LOW, zone,
+                             ZONE_BOOSTED_WATERMARK, ZONE_MOVABLE, ZONE_RECLAIM_ACTIVE)
 from mm._fast.vm_event_item cimport NUMA_HIT, NUMA_LOCAL, NUMA_OTHER, PCP_HIT, PGALLOC_DMA, PGFREE
 from mm._fast.vmstat cimport count_numa_event, count_vm_events, count_zone_event, wmark_pages, zone_pcp
 
@@ -43,33 +41,6 @@ cdef public void refresh_zone "mm_refresh_zone"(MMState *s, int32_t nr) noexcept
             pcp.limit = min(pcp.batch << 2, pcp.high)
 
 
-cdef inline uint32_t alloc_page_fast(MMState *s, uint32_t gfp, int32_t cpu) noexcept nogil:
-    """An order-0 request that the pcp list of its first zone can serve above the low mark; PFN_NONE: go the long way.
-
-    The same steps as `get_page_from_freelist`, in the case that needs none of its loops; no effect if it refuses.
-    """
-    cdef fast_request *f = &s.fast[cpu * NR_FAST_REQUESTS + <int32_t>(gfp & (NR_FAST_REQUESTS - 1))]
-    cdef page_hot *p = s.page
-    cdef per_cpu_pages *pcp = f.pcp
-    cdef uint32_t head = f.head
-    cdef uint32_t pfn, nxt
-    if unlikely(pcp == NULL or gfp & (__GFP_WRITE | __GFP_THISNODE)):
-        return PFN_NONE
-    pfn = p[head].next
-    if unlikely(pfn == head or f.free_pages[0] <= f.mark[0]):
-        return PFN_NONE
-    nxt = p[pfn].next
-    p[head].next = nxt
-    p[nxt].prev = head
-    pcp.free_factor >>= 1
-    pcp.count -= 1
-    pcp.nr_alloc += 1
-    VM_BUG_ON(s, p[pfn].refcount != 0, BUG_PAGE_REFCOUNT, pfn)
-    p[pfn].refcount = 1
-    p[pfn].flags = f.page_bits
-    return pfn
-
-
 cdef public void refresh_fast_requests "mm_refresh_fast_requests"(MMState *s) noexcept nogil:
     """Rebuild the table of alloc_page_fast; called when zonelists or the rights of a CPU's task change."""
     cdef int32_t cpu, bits, nr
@@ -81,7 +52,7 @@ cdef public void refresh_fast_requests "mm_refresh_fast_requests"(MMState *s) no
             if not s.current[cpu].is_plain or gfp_zone(bits) > ZONE_MOVABLE or gfp_migratetype(bits) > MIGRATE_RECLAIMABLE:
                 continue
             nr = s.first_zone[s.cpu_node[cpu] * MAX_NR_ZONES + gfp_zone(bits)]
-            if nr < 0:
+            if nr < 0 or s.zones[nr].nid != s.cpu_node[cpu] or s.ops.node_dirty_ok != NULL:
                 continue
             f.free_pages = s.zones[nr].vm_stat
             f.mark = &s.zones[nr].fast_mark[gfp_zone(bits)]
@@ -110,17 +81,33 @@ cdef public void fold_counters "mm_fold_counters"(MMState *s) noexcept nogil:
 
 cdef public uint32_t alloc_pages "mm_alloc_pages"(MMState *s, uint32_t gfp, uint32_t order, int32_t nid,
                                                   int32_t cpu) noexcept nogil:
-    """First PFN of 2^order pages near node `nid` (-1: the CPU's own, by the task's policy), PFN_NONE if it fails."""
-    cdef uint32_t pfn
-    if likely(order == 0 and nid < 0):
-        pfn = alloc_page_fast(s, gfp, cpu)
-        if likely(pfn != PFN_NONE):
-            return pfn
-    if nid >= 0:
-        return mm_alloc_pages_nodemask(s, gfp, order, nid, NODEMASK_ALL, cpu)
-    if likely(s.current[cpu].is_plain != 0):
-        return mm_alloc_pages_nodemask(s, gfp, order, s.cpu_node[cpu], NODEMASK_ALL, cpu)
-    return mm_alloc_pages_policy(s, gfp, order, s.cpu_node[cpu], cpu)
+    """First PFN of 2^order pages near node `nid` (-1: the CPU's own, by the task's policy), PFN_NONE if it fails.
+
+    Fast path: an order-0 request that the pcp list of its first zone can serve above the low mark takes the same steps
+    as `get_page_from_freelist`, in the case that needs none of its loops.
+    """
+    cdef fast_request *f = &s.fast[<uint32_t>cpu * NR_FAST_REQUESTS + (gfp & (NR_FAST_REQUESTS - 1))]
+    cdef page_hot *p = s.page
+    cdef per_cpu_pages *pcp = f.pcp
+    cdef uint32_t head, pfn, nxt
+    if unlikely(order != 0 or nid >= 0):
+        return mm_alloc_pages_long(s, gfp, order, nid, cpu)
+    head = f.head
+    if unlikely(pcp == NULL):
+        return mm_alloc_page_local(s, gfp, cpu)
+    pfn = p[head].next
+    if unlikely(pfn == head or f.free_pages[0] <= f.mark[0]):
+        return mm_alloc_page_local(s, gfp, cpu)
+    nxt = p[pfn].next
+    p[head].next = nxt
+    p[nxt].prev = head
+    pcp.free_factor >>= 1
+    pcp.count -= 1
+    pcp.nr_alloc += 1
+    VM_BUG_ON(s, p[pfn].refcount != 0, BUG_PAGE_REFCOUNT, pfn)
+    p[pfn].refcount = 1
+    p[pfn].flags = f.page_bits
+    return pfn
 
 
 cdef inline bint free_page_fast(MMState *s, uint32_t pfn, int32_t cpu) noexcept nogil:
@@ -129,36 +116,29 @@ cdef inline bint free_page_fast(MMState *s, uint32_t pfn, int32_t cpu) noexcept 
     Zone and type come from the pageblock, so nothing but the checks waits for the page's own cache line.
     """
     cdef page_hot *p = s.page
-    cdef uint32_t nr = s.pageblock_zone[pfn >> pageblock_order]
-    cdef int32_t mt = get_pageblock_migratetype(s, pfn)
-    cdef uint32_t bits = PG_valid | (nr << PG_ZONE_SHIFT)
+    cdef uint32_t bits = s.pageblock_bits[pfn >> pageblock_order]
+    cdef per_cpu_pages *pcp = zone_pcp(s, <int32_t>((bits & PG_ZONE_MASK) >> PG_ZONE_SHIFT), cpu)
+    cdef int32_t count = pcp.count + 1
     cdef uint32_t head, nxt
-    cdef per_cpu_pages *pcp
-    if unlikely(nr == ZONE_MIXED or mt > MIGRATE_RECLAIMABLE):
+    if unlikely(not bits & PG_pcp or count >= pcp.limit):
         return False
-    pcp = zone_pcp(s, <int32_t>nr, cpu)
-    if unlikely(pcp.count + 1 >= pcp.limit or p[pfn].flags != (bits | PG_order_known) or p[pfn].refcount != 1):
+    if unlikely(p[pfn].flags != ((bits & (PG_ZONE_MASK | PG_valid)) | PG_order_known) or p[pfn].refcount != 1):
         return False
-    head = pcp.first_list + <uint32_t>mt
+    head = pcp.first_list + ((bits & PG_MT_MASK) >> PG_MT_SHIFT)
     nxt = p[head].next
     p[pfn].refcount = 0
-    p[pfn].flags = bits | PG_pcp | (<uint32_t>mt << PG_MT_SHIFT)
+    p[pfn].flags = bits
     p[pfn].next = nxt
     p[pfn].prev = head
     p[nxt].prev = pfn
     p[head].next = pfn
-    pcp.count += 1
+    pcp.count = count
     pcp.nr_free += 1
     return True
 
 
 cdef public int32_t try_free_pages "mm_try_free_pages"(MMState *s, uint32_t pfn, uint32_t order, int32_t cpu) noexcept nogil:
     """`__free_pages` behind its checks: FREE_OK, or why nothing was done."""
-    cdef int32_t why
-    if likely(order == 0 and pfn < s.g.nr_pages):
-        if likely(free_page_fast(s, pfn, cpu)):
-            return FREE_OK
-    why = mm_free_pages_check(s, pfn, order)
-    if likely(why == FREE_OK):
-        mm_free_pages(s, pfn, order, cpu)
-    return why
+    if likely(order == 0 and pfn < s.g.nr_pages) and likely(free_page_fast(s, pfn, cpu)):
+        return FREE_OK
+    return mm_try_free_pages_long(s, pfn, order, cpu)

@@ -84,3 +84,18 @@ cdef public uint32_t alloc_pages_policy "mm_alloc_pages_policy"(MMState *s, uint
     if mode == MPOL_BIND:
         return mm_alloc_pages_nodemask(s, gfp, order, nid, policy_nodemask(s, gfp, gfp_zone(gfp), cpu), cpu)
     return mm_alloc_pages_nodemask(s, gfp, order, nid, NODEMASK_ALL, cpu)
+
+
+cdef public uint32_t alloc_pages_long "mm_alloc_pages_long"(MMState *s, uint32_t gfp, uint32_t order, int32_t nid,
+                                                           int32_t cpu) noexcept nogil:
+    """`alloc_pages` past the fast path: a named node, or what the task's policy says."""
+    if nid >= 0:
+        return mm_alloc_pages_nodemask(s, gfp, order, nid, NODEMASK_ALL, cpu)
+    if s.current[cpu].is_plain:
+        return mm_alloc_pages_nodemask(s, gfp, order, s.cpu_node[cpu], NODEMASK_ALL, cpu)
+    return alloc_pages_policy(s, gfp, order, s.cpu_node[cpu], cpu)
+
+
+cdef public uint32_t alloc_page_local "mm_alloc_page_local"(MMState *s, uint32_t gfp, int32_t cpu) noexcept nogil:
+    """One page by the task's policy."""
+    return alloc_pages_long(s, gfp, 0, -1, cpu)

@@ -8,8 +8,8 @@ Invariant: after a drain per_cpu_pages.count is the pages left on its lists.  Co
 
 from libc.stdint cimport int32_t, int64_t, uint32_t
 
-from mm._fast.debug cimport likely, prefetchw, unlikely
-from mm._fast.page_list cimport list_add, list_del, list_empty
+from mm._fast.debug cimport likely, unlikely
+from mm._fast.page_list cimport list_add, list_del
 from mm._fast.page_ref cimport put_page_testzero, set_page_refcounted
 from mm._fast.physical.buddy cimport __free_one_page, get_pageblock_migratetype, page_mt, PageBuddy
 from mm._fast.physical.pcp cimport order_to_pindex, pcp_allowed_order, pindex_to_order
@@ -19,7 +19,8 @@ from mm._fast.state cimport (FREE_BAD_PFN, FREE_BAD_TAIL, FREE_COLD, FREE_HOLE, 
                              page_hot, PCP_BATCH_SCALE_MAX, per_cpu_pages, PG_buddy, PG_cold, PG_head, PG_MT_SHIFT,
                              PG_order_known, PG_pcp, PG_reserved, PG_tail, PG_valid, PG_ZONE_MASK, PG_ZONE_SHIFT, zone)
 from mm._fast.vm_event_item cimport BUDDY_FREE, NR_FREE_PAGES, PCP_DRAIN, PCP_DRAIN_PAGES, PCP_DRAIN_WHOLE, PGFREE
-from mm._fast.vmstat cimport count_vm_events, count_zone_event, mod_zone_page_state, zone_pcp
+from mm._fast.vmstat cimport (add_zone_page_state, count_vm_events, count_zone_event, mod_zone_page_state,
+                              pcp_page_state, set_pcp_page_state, zone_pcp)
 
 
 cdef enum:
@@ -28,35 +29,43 @@ cdef enum:
 
 cdef void free_pcppages_bulk(MMState *s, zone *z, per_cpu_pages *pcp, per_cpu_pages *stat_cpu, int32_t count,
                              uint32_t pindex) noexcept nogil:
-    """Drain about `count` pages to buddy: list `pindex` from its tail until empty, then the next list, round."""
+    """Drain about `count` pages to buddy: list `pindex` from its tail until empty, then the next list, round.
+
+    Counters stay in locals over the loop, since its byte stores could alias them; NR_FREE_PAGES is folded in page by
+    page as mod_zone_page_state does.
+    """
     cdef page_hot *p = s.page
     cdef uint32_t head, pfn, order
-    cdef int32_t mt, nr_pages
-    cdef int32_t before
-    if count > pcp.count:
-        count = pcp.count
-    before = pcp.count
-    while count > 0:
+    cdef int32_t mt
+    cdef int32_t left = count if count < pcp.count else pcp.count
+    cdef int32_t drained = 0
+    cdef int32_t threshold = stat_cpu.stat_threshold
+    cdef int64_t diff = pcp_page_state(stat_cpu, NR_FREE_PAGES)
+    cdef bint has_isolate = z.nr_isolate_pageblock != 0
+    while drained < left:
         head = pcp.first_list + pindex
         order = pindex_to_order(pindex)
-        nr_pages = <int32_t>1 << order
-        while count > 0 and not list_empty(p, head):
-            pfn = p[head].prev
+        pfn = p[head].prev
+        while drained < left and pfn != head:
             list_del(p, pfn)
-            prefetchw(&s.buddy[p[head].prev])
-            count -= nr_pages
-            pcp.count -= nr_pages
+            drained += <int32_t>1 << order
             mt = page_mt(p, pfn)
-            if unlikely(z.nr_isolate_pageblock != 0):
+            if unlikely(has_isolate):
                 mt = get_pageblock_migratetype(s, pfn)
             if likely(mt != MIGRATE_ISOLATE):
-                mod_zone_page_state(z, stat_cpu, NR_FREE_PAGES, nr_pages)
+                diff += <int64_t>1 << order
+                if diff > threshold:
+                    add_zone_page_state(z, NR_FREE_PAGES, diff)
+                    diff = 0
             __free_one_page(s, z, pfn, order, mt, False)
+            pfn = p[head].prev
         pindex += 1
         if pindex == NR_PCP_LISTS:
             pindex = 0
+    pcp.count -= drained
+    set_pcp_page_state(stat_cpu, NR_FREE_PAGES, diff)
     count_zone_event(z, PCP_DRAIN, 1)
-    count_zone_event(z, PCP_DRAIN_PAGES, before - pcp.count)
+    count_zone_event(z, PCP_DRAIN_PAGES, drained)
 
 
 cdef inline int32_t nr_pcp_free(per_cpu_pages *pcp, int32_t high, int32_t batch) noexcept nogil:
@@ -199,6 +208,15 @@ cdef public void free_pages "mm_free_pages"(MMState *s, uint32_t pfn, uint32_t o
         while order > 0:
             order -= 1
             free_the_page(s, pfn + (<uint32_t>1 << order), order, cpu)
+
+
+cdef public int32_t try_free_pages_long "mm_try_free_pages_long"(MMState *s, uint32_t pfn, uint32_t order,
+                                                                int32_t cpu) noexcept nogil:
+    """`__free_pages` behind its checks, past the fast path."""
+    cdef int32_t why = free_pages_check(s, pfn, order)
+    if likely(why == FREE_OK):
+        free_pages(s, pfn, order, cpu)
+    return why
 
 
 cdef public void free_unref_page_list "mm_free_unref_page_list"(MMState *s, const uint32_t *pfns, uint32_t nr,
