@@ -75,7 +75,7 @@ class TestForeignModule:
 
     def command(self, *paths, program="import linux_mm, sys; sys.exit(linux_mm.main(['info']))"):
         environment = {"PYTHONPATH": ":".join(map(str, paths)), "PATH": "/usr/bin:/bin"}
-        return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+        return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, cwd="/")
 
     def test_ours_passes(self):
         assert self.command(ROOT).returncode == 0

@@ -1,14 +1,16 @@
 """Zone and node spans, Movable, the memory map, who is free, reserved or a hole."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from mm._fast.state import pageflags
+
 from mm.physical.memblock import Memblock
 from mm.physical.mm_init import MemoryLayout, arch_zone_limits, calc_memmap_size, find_zone_movable_pfns, possible_pfns
-from mm.physical.setup_arch import (DEBIAN_6_1, PAGES_PER_SECTION, large_system_hash_log2, pcpu_units, present_sections)
+from mm.physical.setup_arch import DEBIAN_6_1, PAGES_PER_SECTION, large_system_hash_log2, pcpu_units, present_sections
 from mm.sim.machine import Machine
 
 MIB, GIB = 1 << 20, 1 << 30
@@ -44,10 +46,11 @@ def assert_each_frame_once(m):
     assert (m.page["refcount"][:nr_pages][is_reserved] == 1).all()
 
 
-@pytest.mark.spec("PM-06", missing="logs of the steps that memory does not depend on; deferred threads in parallel")
+@pytest.mark.spec("PM-06", missing="a deferred mode of its own; the log of steps that memory does not depend on")
 @pytest.mark.parametrize("kwargs", [
     {"memory": "256M"}, {"memory": "6G", "nodes": 2, "cpus": 4}, {"memory": "4G", "movablecore": "30%"},
-    {"memory_map": [(MIB, 8 * GIB - MIB)], "zones": ["DMA", "DMA32", "Normal"], "cpus": 8}, {"memory": "1G", "reserve": None},
+    {"memory_map": [(MIB, 8 * GIB - MIB)], "zones": ["DMA", "DMA32", "Normal"], "cpus": 8},
+    {"memory": "1G", "reserve": None},
     {"memory_map": [(0, 3 * MIB + 0x5000), (5 * MIB, 7 * MIB), (2 * GIB, 130 * MIB)], "zones": ["Normal"]},
 ])
 def test_each_frame_is_free_reserved_or_a_hole(kwargs):
@@ -61,7 +64,7 @@ def test_reference_machine_with_three_zones():
     assert m.zones["zone_start_pfn"].tolist() == [256, 4096, 1048576, 0, 0]
 
 
-@pytest.mark.spec("PM-08", missing="nodes are tested with zonelists; device zones are not modelled")
+@pytest.mark.spec("PM-08", missing="enumeration of zonelists by mask and highest zone; device zones")
 def test_spans_with_a_hole_and_two_nodes():
     mb = memory((1, 0x9f, 0), (0x100, 0xbffe0, 0), (0x100000, 0x140000, 0), (0x140000, 0x200000, 1))
     layout = MemoryLayout(mb, [0, 1], 2)
@@ -150,14 +153,15 @@ def test_movable_zone_takes_the_end_of_a_node_and_only_movable_requests():
 
 
 @pytest.mark.parametrize("kwargs, what", [
-    ({"kernelcore": "120%"}, "0% to 100%"), ({"movablecore": "lots"}, "size"), ({"kernelcore": "mirror"}, "not modelled"),
+    ({"kernelcore": "120%"}, "0% to 100%"), ({"movablecore": "lots"}, "size"),
+    ({"kernelcore": "mirror"}, "not modelled"),
     ({"zones": ["Normal", "Movable"]}, "needs"), ({"zones": ["Normal"], "kernelcore": "1G"}, "need 'Movable'")])
 def test_bad_movable_options_are_named(kwargs, what):
     with pytest.raises(ValueError, match=what):
         Machine("2G", **kwargs)
 
 
-# --------------------------------------------------------------------------- sections, memory map, deferred, unavailable
+# ---------------------------------------------------------------- sections, memory map, deferred, unavailable
 
 def test_sections_of_128_mib_count_for_the_first_node():
     mb = memory((0, 40000, 0), (40000, 70000, 1), (10 * PAGES_PER_SECTION, 10 * PAGES_PER_SECTION + 1, 1))
@@ -172,11 +176,12 @@ def test_memmap_cost():
 
 
 def test_deferred_part_begins_at_the_second_section_of_the_highest_zone():
-    """Witness: with 2 CPUs the recorded drift marks of the highest zones were computed from one section (two for G1024)."""
+    """Witness: the recorded drift marks of the highest zones, computed before the deferred part was there."""
     assert MemoryLayout(memory((1, 0x9f, 0), (0x100, 0x3ffe0, 0)), [0], 1).first_deferred_pfns() == {0: 65536}
     low_and_high = memory((1, 0x9f, 0), (0x100, 0xbffe0, 0), (0x100000, 0x1c0000, 0))
     assert MemoryLayout(low_and_high, [0], 1).first_deferred_pfns() == {0: 0x108000}
-    assert MemoryLayout(memory((0, 0x20000, 0), (0x20000, 0x3ffe0, 1)), [0], 2).first_deferred_pfns() == {0: 65536, 1: 0x28000}
+    two_nodes = memory((0, 0x20000, 0), (0x20000, 0x3ffe0, 1))
+    assert MemoryLayout(two_nodes, [0], 2).first_deferred_pfns() == {0: 65536, 1: 0x28000}
     assert MemoryLayout(memory((1, 0xffe0, 0)), [0], 1).first_deferred_pfns() == {}
 
 
@@ -202,7 +207,6 @@ def test_grouping_by_mobility_is_off_on_tiny_machines():
         m.free_pages(m.alloc_pages(0xcc0))
 
 
-@pytest.mark.spec("PA-02", missing="the other checks of the row are tested with the allocator")
 def test_free_lists_of_a_fresh_machine_ascend():
     m = Machine("1G", zones=["Normal"], cpus=4)
     assert list(m.free_lists()) == [(0, 2, 10, 1)]
@@ -219,8 +223,8 @@ def test_percpu_units(cpus, units, unit_size):
     assert pcpu_units(253952, cpus) == (units, unit_size)
 
 
-@pytest.mark.parametrize("pages, dentries, inodes", [(64224, 32768, 16384), (128736, 65536, 32768), (257760, 131072, 65536),
-                                                     (1548000, 1048576, 524288)])
+@pytest.mark.parametrize("pages, dentries, inodes", [
+    (64224, 32768, 16384), (128736, 65536, 32768), (257760, 131072, 65536), (1548000, 1048576, 524288)])
 def test_hash_table_sizes_are_the_recorded_ones(pages, dentries, inodes):
     assert 1 << large_system_hash_log2(pages, pages, 13) == dentries
     assert 1 << large_system_hash_log2(pages, pages, 14) == inodes
@@ -232,12 +236,13 @@ def test_hash_tables_grow_slower_above_64_gib():
 
 
 def test_kernel_image_has_no_gap():
-    for (_, _, end, _), (_, start, _, _) in zip(DEBIAN_6_1.kernel, DEBIAN_6_1.kernel[1:]):
+    for (_, _, end, _), (_, start, _, _) in itertools.pairwise(DEBIAN_6_1.kernel):
         assert end == start
 
 
-@pytest.mark.parametrize("kwargs, what", [({"memory": "64M"}, "to be RAM"), ({"memory": "80M", "cpus": 64}, "too small"),
-                                          ({"memory_map": [(0, 17 * MIB)]}, "to be RAM")])
+@pytest.mark.parametrize("kwargs, what", [
+    ({"memory": "64M"}, "to be RAM"), ({"memory": "80M", "cpus": 64}, "too small"),
+    ({"memory_map": [(0, 17 * MIB)]}, "to be RAM")])
 def test_memory_too_small_to_boot_is_named(kwargs, what):
     with pytest.raises(ValueError, match=what):
         Machine(**kwargs)

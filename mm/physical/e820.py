@@ -53,6 +53,7 @@ DMESG_NAMES = {
 # Types whose borders say something (domains of performance or protection): never joined (e820_nomerge).
 NOMERGE = frozenset({e820_type.E820_TYPE_PRAM, e820_type.E820_TYPE_SOFT_RESERVED})
 
+SIZE = re.compile(r"\s*(0x[0-9a-f]+|\d+(?:\.\d+)?)\s*([KMGTP]?)(?:i?B)?\s*", re.IGNORECASE | re.ASCII)
 SUFFIXES = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40, "P": 50}
 
 
@@ -65,7 +66,7 @@ def memparse(size):
         Neither, or a negative size.
     """
     if isinstance(size, str):
-        match = re.fullmatch(r"\s*(0[xX][0-9a-fA-F]+|\d+(?:\.\d+)?)\s*([KMGTP]?)(?:i?B)?\s*", size, re.IGNORECASE | re.ASCII)
+        match = SIZE.fullmatch(size)
         if match:
             number, suffix = match[1], SUFFIXES[match[2].upper()]
             nr_bytes = int(number, 16) << suffix if number[:2] in ("0x", "0X") else _scaled(number, suffix)

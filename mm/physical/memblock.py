@@ -364,7 +364,7 @@ class Memblock:
                 yield start, end, r.nid
 
     def find_in_range_node(self, size, align, start, end, nid, flags):
-        """Address of the last fitting place (bottom-up: the first), 0 if there is none; the first page is never used."""
+        """Address of the last fitting place (bottom-up: the first), 0 if there is none; page 0 is never used."""
         if end == MEMBLOCK_ALLOC_ACCESSIBLE:
             end = self.current_limit
         start = max(start, PAGE_SIZE)
@@ -415,7 +415,7 @@ class Memblock:
         Source: memblock_alloc_range_nid.  Order of trial: the node, any node; then both again without mirroring.
         """
         if size <= 0 or align < 0:
-            raise ValueError(f"allocation of {size} bytes aligned to {align}: a size of at least 1, no negative alignment")
+            raise ValueError(f"allocation of {size} bytes aligned to {align}: a size above 0, no negative alignment")
         nodes = [nid] if is_exact_nid or nid == NUMA_NO_NODE else [nid, NUMA_NO_NODE]
         for flags in dict.fromkeys((self._wanted_flags(), MEMBLOCK_NONE)):
             for node in nodes:

@@ -16,8 +16,15 @@ from mm._fast.state import migratetype, mm_limits, zone_type
 from mm.physical import mmzone, page_alloc, vmstat
 from mm.physical.e820 import memparse
 from mm.physical.memblock import PAGE_SHIFT, round_up
-from mm.physical.setup_arch import (EARLY, LATE, MAX_DMA32_PFN, MAX_DMA_PFN, PAGES_PER_SECTION, SIZEOF_STRUCT_PAGE,
-                                    SetupArch)
+from mm.physical.setup_arch import (
+    EARLY,
+    LATE,
+    MAX_DMA32_PFN,
+    MAX_DMA_PFN,
+    PAGES_PER_SECTION,
+    SIZEOF_STRUCT_PAGE,
+    SetupArch,
+)
 
 MAX_NR_ZONES = int(mm_limits.MAX_NR_ZONES)
 MAX_ORDER_NR_PAGES = int(mm_limits.MAX_ORDER_NR_PAGES)
@@ -221,7 +228,8 @@ class MemoryLayout:
             if zid != ZONE_MOVABLE:
                 log.append(f"  {name:<8} " + ("empty" if low >= high else _mem(low, high)))
         log.append("Movable zone start for each node")
-        log.extend(f"  Node {nid}: {pfn << PAGE_SHIFT:#018x}" for nid, pfn in sorted(self.zone_movable_pfn.items()) if pfn)
+        log.extend(f"  Node {nid}: {pfn << PAGE_SHIFT:#018x}"
+                   for nid, pfn in sorted(self.zone_movable_pfn.items()) if pfn)
         log.append("Early memory node ranges")
         log.extend(f"  node {nid:3}: {_mem(start, end)}" for start, end, nid in self.memblock.mem_pfn_ranges())
         for nid in range(self.nr_nodes):
@@ -415,8 +423,8 @@ def free_area_init(core, layout):
         node["node_start_pfn"] = min((start for start, _, _ in layout.memblock.mem_pfn_ranges(nid)), default=0)
         node["node_spanned_pages"] = sum(z.spanned for z in zones)
         node["node_present_pages"] = sum(z.present for z in zones)
-        node["is_online"] = any(z.present for z in zones)
         node["nr_cpus"] = layout.cpu_node.count(nid)
+        node["is_online"] = any(z.present for z in zones) or nid in layout.cpu_node
         node["kswapd_highest_zoneidx"] = MAX_NR_ZONES
 
 
@@ -456,7 +464,8 @@ def _build_zonelists(core, layout):
     total = page_alloc.nr_free_zone_pages(core, ZONE_MOVABLE)
     is_disabled = total < PAGEBLOCK_NR_PAGES * MIGRATE_TYPES
     core.g["page_group_by_mobility_disabled"] = is_disabled
-    layout.log.extend(f"Fallback order for Node {nid}: {' '.join(map(str, order))} " for nid, order in enumerate(orders))
+    layout.log.extend(f"Fallback order for Node {nid}: {' '.join(map(str, order))} "
+                      for nid, order in enumerate(orders))
     layout.log.append(f"Built {sum(any(True for _ in layout.zones_of(n)) for n in range(layout.nr_nodes))} zonelists, "
                       f"mobility grouping {'off' if is_disabled else 'on'}.  Total pages: {total}")
 

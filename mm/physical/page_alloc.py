@@ -141,7 +141,7 @@ def zone_batchsize(managed_pages):
 
 
 def zone_highsize(core, nr, batch):
-    """Pages on a per-CPU list at which it drains: the low mark, or a fraction of the zone, shared by the node's CPUs."""
+    """Pages on a per-CPU list at which it drains: the low mark or a part of the zone, shared by the node's CPUs."""
     fraction = int(core.g["percpu_pagelist_high_fraction"][0])
     total = zone_managed_pages(core, nr) // fraction if fraction else wmark_pages(core, nr, WMARK_LOW)
     nr_split_cpus = int(core.nodes["nr_cpus"][nr // MAX_NR_ZONES]) or int(core.g["nr_cpus"][0])
@@ -237,7 +237,8 @@ def percpu_pagelist_high_fraction_sysctl_handler(core, value):
         1 to 7 (EINVAL).
     """
     if 0 < value < MIN_PERCPU_PAGELIST_HIGH_FRACTION:
-        raise ValueError(f"vm.percpu_pagelist_high_fraction = {value}: 0, or at least {MIN_PERCPU_PAGELIST_HIGH_FRACTION}")
+        raise ValueError(f"vm.percpu_pagelist_high_fraction = {value}: 0, or "
+                         f"at least {MIN_PERCPU_PAGELIST_HIGH_FRACTION}")
     if value == int(core.g["percpu_pagelist_high_fraction"][0]):
         return
     core.g["percpu_pagelist_high_fraction"] = value

@@ -12,7 +12,7 @@ Simplification: seven pages of small early allocations are two figures measured 
 import collections
 import dataclasses
 
-from mm.physical.memblock import (NUMA_NO_NODE, PAGE_SHIFT, PAGE_SIZE, SMP_CACHE_BYTES, round_up)
+from mm.physical.memblock import NUMA_NO_NODE, PAGE_SHIFT, PAGE_SIZE, SMP_CACHE_BYTES, round_up
 
 MIB, GIB = 1 << 20, 1 << 30
 LOW_MEMORY = MIB                        # all below is reserved (reserve_real_mode)
@@ -52,7 +52,7 @@ class BootReserve:
     percpu_bytes : tuple of int
         Static, reserved and dynamic part of one CPU's first chunk.
     boot_node_pages, any_node_pages : int
-        Small early allocations, measured: on the boot CPU's node beside the memory map's tables; wherever there is room.
+        Small early allocations, measured: on the first node beside the memory map's tables; wherever there is room.
     """
 
     kernel: tuple
@@ -120,11 +120,11 @@ class SetupArch:
         self._reserve_initrd()
         self.memblock.reserve(0, LOW_MEMORY)
         low_end = max((r.end for r in self.memblock.memory if r.base < 4 * GIB), default=0)
-        if low_end > GIB:       # the last GiB is mapped in small pages: a PMD and a PTE table; the rest of boot's are in brk
+        if low_end > GIB:       # the last GiB is mapped in small pages: a PMD and a PTE table; others lie in brk
             self._alloc("page tables", 2 * PAGE_SIZE, PAGE_SIZE)
         for nid in sorted({nid for _, _, nid in self.memblock.mem_pfn_ranges()}):
             size = self.reserve.node_data_bytes
-            addr = self.memblock.phys_alloc_try_nid(size, SMP_CACHE_BYTES, nid) or self._alloc("NODE_DATA", size, PAGE_SIZE)
+            addr = self._alloc("NODE_DATA", size, SMP_CACHE_BYTES, nid=nid)
             self.log.append(f"NODE_DATA({nid}) allocated [mem {addr:#010x}-{addr + size - 1:#010x}]")
         self.dma_reserve = self._find_dma_reserve()
 
@@ -251,7 +251,7 @@ def pcpu_units(size_sum, group_counts, atom_size=PMD_SIZE):
         if alloc_size % (units * PAGE_SIZE):
             continue
         allocs = [-(-n // units) for n in group_counts]
-        wasted = sum(a * units - n for a, n in zip(allocs, group_counts))
+        wasted = sum(a * units - n for a, n in zip(allocs, group_counts, strict=True))
         if wasted > sum(group_counts) // 3:
             continue
         if last_allocs is not None and sum(allocs) > last_allocs:

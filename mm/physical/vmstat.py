@@ -6,7 +6,7 @@ node counters have no per-CPU part).
 Invariant: a drift mark once set is never taken back, as in Linux.  Cost: Python, a few microseconds a zone.
 """
 
-from mm.physical.page_alloc import (WMARK_HIGH, WMARK_LOW, WMARK_MIN, populated_zones, wmark_pages, zone_managed_pages)
+from mm.physical.page_alloc import WMARK_HIGH, WMARK_LOW, WMARK_MIN, populated_zones, wmark_pages, zone_managed_pages
 
 MAX_THRESHOLD = 125
 

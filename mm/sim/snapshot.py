@@ -8,6 +8,7 @@ import dataclasses
 import json
 import pathlib
 import zipfile
+import zlib
 
 import numpy as np
 
@@ -91,7 +92,7 @@ def read_npz(path):
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise SnapshotError(f"{path}: no such file") from None
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, NotImplementedError) as error:
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, NotImplementedError, zlib.error) as error:
         raise SnapshotError(f"{path}: not a readable .npz file: {error}") from None
 
 

@@ -85,7 +85,7 @@ VM_TABLE = (
          "order of zonelists: by node; no other exists", nr_values=0),
     Knob("vm.percpu_pagelist_high_fraction", 0, INT_MAX, 0, _scalar("percpu_pagelist_high_fraction"),
          page_alloc.percpu_pagelist_high_fraction_sysctl_handler,
-         "per-CPU lists hold up to 1/fraction of a zone, shared by the node's CPUs; 0: the low watermark; 1 to 7 are refused"),
+         "per-CPU lists hold up to 1/fraction of a zone, shared by its CPUs; 0: the low watermark; 1 to 7 are refused"),
     Knob("vm.watermark_boost_factor", 0, INT_MAX, page_alloc.WATERMARK_BOOST_FACTOR, _scalar("watermark_boost_factor"),
          _plain("watermark_boost_factor"), "greatest boost after mixing types, 1/10000 of the high watermark; 0: none"),
     Knob("vm.watermark_scale_factor", 1, 3000, page_alloc.WATERMARK_SCALE_FACTOR, _scalar("watermark_scale_factor"),

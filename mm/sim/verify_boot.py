@@ -111,7 +111,7 @@ def check_kernel_image(text):
 
 def rows_of(table):
     """(index, zone number) of each row of a zone or pcp table."""
-    return [(i, snapshots.zone_number(nid, zid)) for i, (nid, zid) in enumerate(zip(table["nid"], table["zid"]))]
+    return [(i, snapshots.zone_number(table["nid"][i], table["zid"][i])) for i in range(len(table["nid"]))]
 
 
 def setup_items(snapshot, machine):
@@ -150,7 +150,7 @@ def boot_items(snapshot, machine):
 
 
 def frame_items(snapshot, machine):
-    """Which frames exist and which are reserved, a zone an item; types of pageblocks that nothing could change since."""
+    """Which frames exist and which are reserved, a zone an item; types of pageblocks that nothing could change."""
     items, is_reserved = [], np.zeros(len(machine.page), bool)
     for (nid, zid, first, count), data in snapshot.segments("page"):
         have = machine.page["flags"][first:first + count]

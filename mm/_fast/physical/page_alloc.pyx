@@ -12,22 +12,22 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 from mm._fast.core cimport (mm_alloc_pages_slowpath, mm_refresh_zone, mm_reserve_highatomic_pageblock,
                             mm_rmqueue_fallback)
-from mm._fast.debug cimport likely, unlikely, VM_BUG_ON
+from mm._fast.debug cimport ctz, likely, unlikely, VM_BUG_ON
 from mm._fast.gfp cimport (__GFP_ATOMIC, __GFP_COMP, __GFP_FS, __GFP_HARDWALL, __GFP_IO, __GFP_KSWAPD_RECLAIM,
                            __GFP_MOVABLE, __GFP_THISNODE, __GFP_WRITE, ALLOC_CPUSET, alloc_flags, ALLOC_HIGHATOMIC,
                            ALLOC_MIN_RESERVE, ALLOC_NO_WATERMARKS, ALLOC_NOFRAGMENT, ALLOC_NON_BLOCK, ALLOC_OOM,
                            ALLOC_RESERVES, ALLOC_WMARK_LOW, ALLOC_WMARK_MASK)
-from mm._fast.page_list cimport list_add_tail, list_del, list_empty
+from mm._fast.page_list cimport list_del, list_empty
 from mm._fast.page_ref cimport set_page_refcounted
-from mm._fast.physical.buddy cimport __rmqueue_smallest, free_list
+from mm._fast.physical.buddy cimport __rmqueue_smallest, add_to_free_list, del_page_from_free_list, free_list
 from mm._fast.physical.gfp_zone cimport gfp_migratetype, gfp_zone
 from mm._fast.physical.pcp cimport order_to_pindex, pcp_allowed_order
 from mm._fast.state cimport (alloc_context, BUG_PAGE_REFCOUNT, MAX_ORDER, MIGRATE_HIGHATOMIC, MIGRATE_PCPTYPES,
-                             MIGRATE_UNMOVABLE, MMState, NODE_RECLAIM_SOME, NODEMASK_ALL, OP_NODE_RECLAIM,
-                             OP_WAKEUP_KSWAPD, page_hot, per_cpu_pages, PF_INTERRUPT, PF_MEMALLOC_NOFS,
-                             PF_MEMALLOC_NOIO, PF_MEMALLOC_PIN, PF_OOM_VICTIM, PFN_NONE, PG_head, PG_order_known,
-                             PG_pcp, PG_pfmemalloc, PG_tail, PG_valid, PG_ZONE_MASK, task_context, WMARK_LOW, WMARK_MIN,
-                             zone, ZONE_BOOSTED_WATERMARK, ZONE_NORMAL)
+                             MIGRATE_TYPES, MIGRATE_UNMOVABLE, MMState, NODE_RECLAIM_SOME, NODEMASK_ALL,
+                             OP_NODE_RECLAIM, OP_WAKEUP_KSWAPD, page_hot, per_cpu_pages, PF_INTERRUPT, PF_MEMALLOC_NOFS,
+                             PF_MEMALLOC_NOIO, PF_MEMALLOC_PIN, PF_OOM_VICTIM, PFN_NONE, PG_head, PG_MT_SHIFT,
+                             PG_order_known, PG_pcp, PG_pfmemalloc, PG_tail, PG_valid, PG_ZONE_MASK, task_context,
+                             WMARK_LOW, WMARK_MIN, zone, ZONE_BOOSTED_WATERMARK, ZONE_NORMAL)
 from mm._fast.vm_event_item cimport (BUDDY_ALLOC, NR_FREE_PAGES, NUMA_FOREIGN, NUMA_HIT, NUMA_LOCAL, NUMA_MISS,
                                      NUMA_OTHER, PCP_REFILL, PCP_REFILL_PAGES, PGALLOC_DMA, WMARK_HIGH_FAIL,
                                      WMARK_LOW_FAIL, WMARK_MIN_FAIL)
@@ -48,18 +48,61 @@ cdef inline uint32_t __rmqueue(MMState *s, zone *z, uint32_t order, int32_t mt, 
     return pfn
 
 
+cdef inline uint32_t rmqueue_run(MMState *s, zone *z, uint32_t order, uint32_t count, int32_t mt, uint32_t alloc_flags,
+                                 uint32_t *n) noexcept nogil:
+    """Take up to `count` blocks of one order that lie one behind the other; first PFN, and how many in `n`.
+
+    What as many calls of __rmqueue would take: the smallest sufficient list serves until its first block is used up, in
+    address order, since each split puts the next part on lists that were empty.
+    """
+    cdef page_hot *p = s.page
+    cdef uint32_t high = order
+    cdef uint32_t head = free_list(z, order, mt)
+    cdef uint32_t pfn, pos, part
+    while True:
+        while high < MAX_ORDER and p[head].next == head:
+            high += 1
+            head += MIGRATE_TYPES
+        if likely(high < MAX_ORDER):
+            break
+        if not mm_rmqueue_fallback(s, z, order, mt, alloc_flags):
+            n[0] = 0
+            return PFN_NONE
+        high = order
+        head = free_list(z, order, mt)
+    pfn = p[head].next
+    del_page_from_free_list(s, z, pfn, high)
+    n[0] = min(count, <uint32_t>1 << (high - order))
+    pos = n[0] << order
+    while pos < <uint32_t>1 << high:
+        part = ctz(pos)
+        add_to_free_list(s, z, pfn + pos, part, mt)
+        pos += <uint32_t>1 << part
+    return pfn
+
+
 cdef uint32_t rmqueue_bulk(MMState *s, zone *z, per_cpu_pages *pcp, uint32_t order, uint32_t count, uint32_t head,
                            int32_t mt, uint32_t alloc_flags) noexcept nogil:
     """Refill: move up to `count` blocks from buddy to the tail of a pcp list.  Returns how many."""
+    cdef page_hot *p = s.page
+    cdef uint32_t bits = z.page_bits | PG_pcp | order | (<uint32_t>mt << PG_MT_SHIFT)
     cdef uint32_t i = 0
-    cdef uint32_t pfn
+    cdef uint32_t n, pfn, tail
     while i < count:
-        pfn = __rmqueue(s, z, order, mt, alloc_flags)
-        if unlikely(pfn == PFN_NONE):
+        pfn = rmqueue_run(s, z, order, count - i, mt, alloc_flags, &n)
+        if unlikely(n == 0):
             break
-        s.page[pfn].flags |= PG_pcp
-        list_add_tail(s.page, head, pfn)
-        i += 1
+        i += n
+        tail = p[head].prev
+        while n > 0:
+            p[tail].next = pfn
+            p[pfn].prev = tail
+            p[pfn].flags = bits
+            tail = pfn
+            pfn += <uint32_t>1 << order
+            n -= 1
+        p[tail].next = head
+        p[head].prev = tail
     mod_zone_page_state(z, pcp, NR_FREE_PAGES, -(<int64_t>i << order))
     count_zone_event(z, PCP_REFILL, 1)
     count_zone_event(z, PCP_REFILL_PAGES, <int64_t>i << order)
@@ -369,6 +412,46 @@ cdef zone *bulk_zone(MMState *s, uint32_t gfp, uint32_t nr_pages, uint32_t alloc
     return NULL
 
 
+cdef uint32_t take_single_pages(MMState *s, zone *z, per_cpu_pages *pcp, int32_t mt, uint32_t alloc_flags,
+                                uint32_t nr_pages, uint32_t *pfns) noexcept nogil:
+    """Pages from one pcp list as that many __rmqueue_pcplist would give; refills that are used up at once skip the list."""
+    cdef page_hot *p = s.page
+    cdef uint32_t bits = z.page_bits | PG_order_known
+    cdef uint32_t head = pcp.first_list + order_to_pindex(mt, 0)
+    cdef uint32_t batch = max(<uint32_t>pcp.batch, <uint32_t>2) if pcp.batch > 1 else 1
+    cdef uint32_t n = 0
+    cdef uint32_t pfn, run, refill
+    while n < nr_pages:
+        if list_empty(p, head) and nr_pages - n >= batch:
+            refill = 0
+            while refill < batch:
+                pfn = rmqueue_run(s, z, 0, batch - refill, mt, alloc_flags, &run)
+                if run == 0:
+                    break
+                refill += run
+                while run > 0:
+                    p[pfn].refcount = 1
+                    p[pfn].flags = bits
+                    pfns[n] = pfn
+                    n += 1
+                    pfn += 1
+                    run -= 1
+            mod_zone_page_state(z, pcp, NR_FREE_PAGES, -<int64_t>refill)
+            count_zone_event(z, PCP_REFILL, 1)
+            count_zone_event(z, PCP_REFILL_PAGES, refill)
+            if refill == 0:
+                break
+            continue
+        pfn = __rmqueue_pcplist(s, z, pcp, 0, mt, alloc_flags)
+        if pfn == PFN_NONE:
+            break
+        p[pfn].refcount = 1
+        p[pfn].flags = bits
+        pfns[n] = pfn
+        n += 1
+    return n
+
+
 cdef public uint32_t alloc_pages_bulk "mm_alloc_pages_bulk"(
         MMState *s, uint32_t gfp, int32_t nid, uint32_t nr_pages, int32_t cpu, uint32_t *pfns) noexcept nogil:
     """`alloc_pages_bulk_array`: up to `nr_pages` order-0 pages from one pcp list.  Returns how many came."""
@@ -377,7 +460,6 @@ cdef public uint32_t alloc_pages_bulk "mm_alloc_pages_bulk"(
     cdef uint32_t n = 0
     cdef uint32_t pfn, bulk_gfp
     cdef zone *z = NULL
-    cdef per_cpu_pages *pcp
     if nr_pages == 0:
         return 0
     if nid < 0:
@@ -386,15 +468,7 @@ cdef public uint32_t alloc_pages_bulk "mm_alloc_pages_bulk"(
         bulk_gfp = prepare_alloc_pages(s, gfp & s.g.gfp_allowed_mask, nid, NODEMASK_ALL, cpu, &ac, &alloc_flags)
         z = bulk_zone(s, bulk_gfp, nr_pages, alloc_flags, &ac)
     if z != NULL:
-        pcp = zone_pcp(s, <int32_t>(z - s.zones), cpu)
-        while n < nr_pages:
-            pfn = __rmqueue_pcplist(s, z, pcp, 0, ac.migratetype, alloc_flags)
-            if pfn == PFN_NONE:
-                break
-            s.page[pfn].refcount = 1
-            s.page[pfn].flags = z.page_bits | PG_order_known
-            pfns[n] = pfn
-            n += 1
+        n = take_single_pages(s, z, zone_pcp(s, <int32_t>(z - s.zones), cpu), ac.migratetype, alloc_flags, nr_pages, pfns)
         if n:
             count_vm_events(s, cpu, PGALLOC_DMA + z.zid, n)
             zone_statistics(s, &ac, z, n)

@@ -8,7 +8,7 @@ Invariant: after a drain per_cpu_pages.count is the pages left on its lists.  Co
 
 from libc.stdint cimport int32_t, int64_t, uint32_t
 
-from mm._fast.debug cimport likely, unlikely
+from mm._fast.debug cimport ctz, fls, likely, prefetchw, unlikely
 from mm._fast.page_list cimport list_add, list_del
 from mm._fast.page_ref cimport put_page_testzero, set_page_refcounted
 from mm._fast.physical.buddy cimport __free_one_page, get_pageblock_migratetype, page_mt, PageBuddy
@@ -16,54 +16,89 @@ from mm._fast.physical.pcp cimport order_to_pindex, pcp_allowed_order, pindex_to
 from mm._fast.state cimport (FREE_BAD_PFN, FREE_BAD_TAIL, FREE_COLD, FREE_HOLE, FREE_NOT_ALLOCATED, FREE_OK,
                              FREE_RESERVED, FREE_TAIL, FREE_UNALIGNED, FREE_WRONG_ORDER, MIGRATE_ISOLATE,
                              MIGRATE_MOVABLE, MIGRATE_PCPTYPES, MMState, NR_PCP_LISTS, PAGE_ALLOC_COSTLY_ORDER,
-                             page_hot, PCP_BATCH_SCALE_MAX, per_cpu_pages, PG_buddy, PG_cold, PG_head, PG_MT_SHIFT,
-                             PG_order_known, PG_pcp, PG_reserved, PG_tail, PG_valid, PG_ZONE_MASK, PG_ZONE_SHIFT, zone)
+                             page_hot, pageblock_order, PCP_BATCH_SCALE_MAX, per_cpu_pages, PG_buddy, PG_cold, PG_head,
+                             PG_MT_SHIFT, PG_order_known, PG_pcp, PG_reserved, PG_tail, PG_valid, PG_ZONE_MASK,
+                             PG_ZONE_SHIFT, zone)
 from mm._fast.vm_event_item cimport BUDDY_FREE, NR_FREE_PAGES, PCP_DRAIN, PCP_DRAIN_PAGES, PCP_DRAIN_WHOLE, PGFREE
-from mm._fast.vmstat cimport (add_zone_page_state, count_vm_events, count_zone_event, mod_zone_page_state,
-                              pcp_page_state, set_pcp_page_state, zone_pcp)
+from mm._fast.vmstat cimport count_vm_events, count_zone_event, mod_zone_page_state, zone_pcp
 
 
 cdef enum:
     FREE_CHECK_MASK = 0x0100c78f    # PG_valid | PG_cold | PG_tail | PG_reserved | PG_order_known | PG_pcp | PG_buddy | order
 
 
+cdef inline uint32_t tail_run(const page_hot *p, uint32_t head, uint32_t step, uint32_t limit) noexcept nogil:
+    """Blocks at the tail of a list, at most `limit`, that lie one behind the other and return to the same type."""
+    cdef uint32_t first = p[head].prev
+    cdef uint32_t flags = p[first].flags
+    cdef uint32_t last = first
+    cdef uint32_t n = 1
+    while n < limit and p[last].prev == last + step and p[last + step].flags == flags:
+        last += step
+        n += 1
+    return n
+
+
+cdef inline void free_run(MMState *s, zone *z, uint32_t pfn, uint32_t n, uint32_t order, int32_t mt) noexcept nogil:
+    """Free `n` blocks in a row as the largest aligned blocks: what freeing one after the other merges to.
+
+    No part of an aligned block finds its buddy outside before the block is whole, so the steps between leave no trace.
+    """
+    cdef uint32_t high, room
+    while n > 0:
+        room = fls(n)
+        high = ctz(pfn | (<uint32_t>1 << pageblock_order)) - order
+        if high > room:
+            high = room
+        __free_one_page(s, z, pfn, order + high, mt, False)
+        pfn += <uint32_t>1 << (order + high)
+        n -= <uint32_t>1 << high
+
+
 cdef void free_pcppages_bulk(MMState *s, zone *z, per_cpu_pages *pcp, per_cpu_pages *stat_cpu, int32_t count,
                              uint32_t pindex) noexcept nogil:
     """Drain about `count` pages to buddy: list `pindex` from its tail until empty, then the next list, round.
 
-    Counters stay in locals over the loop, since its byte stores could alias them; NR_FREE_PAGES is folded in page by
-    page as mod_zone_page_state does.
+    NR_FREE_PAGES is folded in block by block, as mod_zone_page_state does.
     """
     cdef page_hot *p = s.page
-    cdef uint32_t head, pfn, order
+    cdef uint32_t head, pfn, order, step, n, i
     cdef int32_t mt
     cdef int32_t left = count if count < pcp.count else pcp.count
     cdef int32_t drained = 0
-    cdef int32_t threshold = stat_cpu.stat_threshold
-    cdef int64_t diff = pcp_page_state(stat_cpu, NR_FREE_PAGES)
-    cdef bint has_isolate = z.nr_isolate_pageblock != 0
+    cdef uint32_t bits = z.page_bits
     while drained < left:
         head = pcp.first_list + pindex
         order = pindex_to_order(pindex)
-        pfn = p[head].prev
-        while drained < left and pfn != head:
-            list_del(p, pfn)
-            drained += <int32_t>1 << order
+        step = <uint32_t>1 << order
+        while drained < left and p[head].prev != head:
+            pfn = p[head].prev
             mt = page_mt(p, pfn)
-            if unlikely(has_isolate):
+            if p[pfn].prev != pfn + step and likely(z.nr_isolate_pageblock == 0):
+                prefetchw(&s.buddy[p[pfn].prev])
+                list_del(p, pfn)
+                drained += <int32_t>step
+                mod_zone_page_state(z, stat_cpu, NR_FREE_PAGES, step)
+                __free_one_page(s, z, pfn, order, mt, False)
+                continue
+            n = 1
+            if z.nr_isolate_pageblock == 0:
+                n = tail_run(p, head, step, <uint32_t>(left - drained + <int32_t>step - 1) >> order)
+            drained += <int32_t>(n << order)
+            p[head].prev = p[pfn + (n - 1) * step].prev
+            p[p[head].prev].next = head
+            for i in range(n):
+                p[pfn + i * step].flags = bits
+            if unlikely(z.nr_isolate_pageblock != 0):
                 mt = get_pageblock_migratetype(s, pfn)
             if likely(mt != MIGRATE_ISOLATE):
-                diff += <int64_t>1 << order
-                if diff > threshold:
-                    add_zone_page_state(z, NR_FREE_PAGES, diff)
-                    diff = 0
-            __free_one_page(s, z, pfn, order, mt, False)
-            pfn = p[head].prev
+                for i in range(n):
+                    mod_zone_page_state(z, stat_cpu, NR_FREE_PAGES, step)
+            free_run(s, z, pfn, n, order, mt)
         pindex += 1
         if pindex == NR_PCP_LISTS:
             pindex = 0
     pcp.count -= drained
-    set_pcp_page_state(stat_cpu, NR_FREE_PAGES, diff)
     count_zone_event(z, PCP_DRAIN, 1)
     count_zone_event(z, PCP_DRAIN_PAGES, drained)
 

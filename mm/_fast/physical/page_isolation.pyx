@@ -12,6 +12,7 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 from mm._fast.core cimport (mm_drain_all_pages, mm_free_pages, mm_move_freepages_block, mm_prep_new_page,
                             mm_zone_watermark_ok)
+from mm._fast.debug cimport ctz, fls
 from mm._fast.gfp cimport __GFP_THISNODE, ALLOC_CMA
 from mm._fast.physical.buddy cimport (__free_one_page, del_page_from_free_list, get_pageblock_migratetype,
                                       migratetype_is_mergeable, page_is_buddy, page_order, PageBuddy,
@@ -145,15 +146,6 @@ cdef public void unset_migratetype_isolate "mm_unset_migratetype_isolate"(MMStat
     z.nr_isolate_pageblock -= 1
 
 
-cdef inline uint32_t fls_index(uint32_t x) noexcept nogil:
-    """Position of the highest set bit; x > 0."""
-    cdef uint32_t n = 0
-    while x > 1:
-        x >>= 1
-        n += 1
-    return n
-
-
 cdef void split_free_page(MMState *s, uint32_t head, uint32_t order, uint32_t offset, int32_t cpu) noexcept nogil:
     """Split a free block at `offset` pages and free the parts by their own pageblocks' types."""
     cdef zone *z = page_zone(s, head)
@@ -166,8 +158,8 @@ cdef void split_free_page(MMState *s, uint32_t head, uint32_t order, uint32_t of
         mod_zone_page_state(z, stat_of(s, z, cpu), NR_FREE_PAGES, -(<int64_t>1 << order))
     del_page_from_free_list(s, z, head, order)
     while pfn < end:
-        part = fls_index(pfn & (~pfn + 1)) if pfn else order
-        part = min(part, fls_index(offset))
+        part = ctz(pfn) if pfn else order
+        part = min(part, fls(offset))
         if not is_isolated(s, pfn):
             mod_zone_page_state(z, stat_of(s, z, cpu), NR_FREE_PAGES, <int64_t>1 << part)
         __free_one_page(s, z, pfn, part, get_pageblock_migratetype(s, pfn), False)

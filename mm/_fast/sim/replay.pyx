@@ -447,22 +447,35 @@ cdef void run_plain(ReplayState *r, const TraceColumns *t, int64_t n) noexcept n
     cdef MMState *s = r.s
     cdef int64_t i
     cdef uint32_t pfn, handle
+    cdef uint32_t good_gfp = PFN_NONE       # no mask is that: it has contradictory zone bits
     cdef ReplayRow row
     row.nr_claims = 0
     for i in range(n):
         fetch_ahead(r, t, i, n)
         handle = t.handle[i]
-        if t.op[i] == TRACE_FREE and handle < r.nr_handles and t.cpu[i] < s.g.nr_cpus and t.order[i] < MAX_ORDER:
-            pfn = r.pfn_of[handle]
-            if likely(pfn < PFN_FAILED):
-                if likely(mm_try_free_pages(s, pfn, t.order[i], t.cpu[i]) == FREE_OK):
-                    r.pfn_of[handle] = PFN_NONE
-                    note_result(r, r.first_src + i, pfn)
-                    r.c.frees += 1
-                    continue
+        if likely(handle < r.nr_handles and t.cpu[i] < s.g.nr_cpus and t.order[i] < MAX_ORDER):
+            if t.op[i] == TRACE_FREE:
+                pfn = r.pfn_of[handle]
+                if likely(pfn < PFN_FAILED):
+                    if likely(mm_try_free_pages(s, pfn, t.order[i], t.cpu[i]) == FREE_OK):
+                        r.pfn_of[handle] = PFN_NONE
+                        note_result(r, r.first_src + i, pfn)
+                        r.c.frees += 1
+                        continue
+            elif t.op[i] == TRACE_ALLOC and t.pfn[i] == PFN_NONE and t.gfp[i] == good_gfp and t.node[i] < 0:
+                pfn = mm_alloc_pages(s, good_gfp, t.order[i], -1, t.cpu[i])
+                if unlikely(pfn == PFN_NONE):
+                    pfn = PFN_FAILED
+                    r.c.alloc_failures += 1
+                r.pfn_of[handle] = pfn
+                note_result(r, r.first_src + i, pfn)
+                r.c.allocs += 1
+                continue
         copy_row(&row, t, i, r.first_src)
         if row.op == TRACE_ALLOC or row.op == TRACE_BULK_ALLOC:
             run_alloc(r, &row)
+            if gfp_zone(row.gfp) != GFP_ZONE_BAD and gfp_migratetype(row.gfp) <= MIGRATE_RECLAIMABLE:
+                good_gfp = row.gfp
         elif row.op == TRACE_FREE:
             run_free(r, &row)
         else:

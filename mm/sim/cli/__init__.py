@@ -77,7 +77,7 @@ def main(argv=None):
     except VMBug as error:
         print(f"mm: bug: {one_line(error)}", file=sys.stderr)
         return EXIT_BUG
-    except (OSError, ValueError, TypeError, MemoryError) as error:
+    except (OSError, ValueError, MemoryError) as error:
         print(f"mm: error: {one_line(error)}", file=sys.stderr)
         return EXIT_USAGE
 
@@ -125,12 +125,12 @@ def _print_facts(facts):
 
 
 def _add_demo(commands):
-    parser = _command(commands, "demo", demo, "replay the bundled recording of a real kernel and write a report")
+    parser = _command(commands, "demo", demo_command, "replay the bundled recording of a real kernel and write a report")
     parser.add_argument("-o", "--output", type=pathlib.Path, default=pathlib.Path("mm-demo"), metavar="DIR",
                         help="where to write (default: %(default)s)")
 
 
-def demo(args):
+def demo_command(args):
     """Convert, replay and judge the recording in the package; leave trace, run and report in a folder."""
     from mm.sim.cli.demo import run_demo
 
@@ -145,14 +145,14 @@ def demo(args):
 
 
 def _add_verify(commands):
-    parser = _command(commands, "verify", verify, "compare the model with recordings of a real kernel")
+    parser = _command(commands, "verify", verify_command, "compare the model with recordings of a real kernel")
     parser.add_argument("datasets", nargs="+", type=pathlib.Path, metavar="DATASET",
                         help="folder of a recording, or of several")
     parser.add_argument("--json", action="store_true", help="print a list of rows")
     parser.add_argument("--results", type=pathlib.Path, metavar="DIR", help="leave what the model answered here")
 
 
-def verify(args):
+def verify_command(args):
     """A row for each dataset; the status is 1 if one fell short."""
     from mm.sim.verify import verify as judge
 
@@ -190,7 +190,7 @@ def _verify_summary(rows):
 
 
 def _add_replay(commands):
-    parser = _command(commands, "replay", replay, "run a trace on a machine and store the results")
+    parser = _command(commands, "replay", replay_command, "run a trace on a machine and store the results")
     parser.add_argument("trace", type=pathlib.Path, metavar="TRACE", help="native trace (see mm convert)")
     parser.add_argument("--snapshot", type=pathlib.Path, required=True, metavar="FILE",
                         help="start state, a snap-before.npz or snap-boot.npz")
@@ -204,7 +204,7 @@ def _add_replay(commands):
     parser.add_argument("--json", action="store_true", help="print the headline figures as JSON")
 
 
-def replay(args):
+def replay_command(args):
     """Replay a trace from a snapshot."""
     from mm.sim.cli.runs import replay_trace
 
@@ -230,7 +230,7 @@ def _time_ns(text):
 
 
 def _add_convert(commands):
-    parser = _command(commands, "convert", convert, "make a native trace of a recording as text")
+    parser = _command(commands, "convert", convert_command, "make a native trace of a recording as text")
     parser.add_argument("source", metavar="SRC",
                         help="text of ftrace, trace-cmd report or perf script, plain or compressed; - is standard input")
     parser.add_argument("target", type=pathlib.Path, metavar="DST", help="trace to write")
@@ -238,7 +238,7 @@ def _add_convert(commands):
     parser.add_argument("--json", action="store_true", help="print what was counted as JSON")
 
 
-def convert(args):
+def convert_command(args):
     """Convert a text trace; what was lost, skipped or unknown is counted and printed."""
     from mm.sim.convert import convert as run
 
@@ -254,12 +254,12 @@ def convert(args):
 
 
 def _add_report(commands):
-    parser = _command(commands, "report", report, "write one HTML page about runs")
+    parser = _command(commands, "report", report_command, "write one HTML page about runs")
     parser.add_argument("runs", nargs="+", type=pathlib.Path, metavar="RUN", help="folder of a run")
     parser.add_argument("-o", "--output", type=pathlib.Path, required=True, metavar="FILE", help="page to write")
 
 
-def report(args):
+def report_command(args):
     """Write a report of one run, or of several side by side."""
     from mm.sim.cli.runs import write_report
 
@@ -272,13 +272,13 @@ def report(args):
 
 
 def _add_fuzz(commands):
-    parser = _command(commands, "fuzz", fuzz, "run random operations and audit the whole state again and again")
+    parser = _command(commands, "fuzz", fuzz_command, "run random operations and audit the whole state again and again")
     parser.add_argument("--seconds", type=_positive, default=10.0, metavar="N", help="how long (default: %(default)s)")
     parser.add_argument("--seed", type=int, metavar="S", help="first seed; with it the same rounds come again")
     parser.add_argument("--rounds", type=int, metavar="N", help="how many rounds at most, one a seed")
 
 
-def fuzz(args):
+def fuzz_command(args):
     """Look for a broken invariant; the status is 1 if one was found."""
     from mm.debug.fuzz import fuzz as run
 
@@ -290,11 +290,11 @@ def fuzz(args):
 
 
 def _add_info(commands):
-    parser = _command(commands, "info", info, "print versions, build options and paths")
+    parser = _command(commands, "info", info_command, "print versions, build options and paths")
     parser.add_argument("--json", action="store_true", help="print as JSON")
 
 
-def info(args):
+def info_command(args):
     """What a bug report should contain."""
     from mm.sim.cli.info import collect
 
@@ -307,11 +307,11 @@ def info(args):
 
 
 def _add_completion(commands):
-    parser = _command(commands, "completion", completion, "print a completion script for a shell")
+    parser = _command(commands, "completion", completion_command, "print a completion script for a shell")
     parser.add_argument("shell", choices=("bash", "zsh", "fish"))
 
 
-def completion(args):
+def completion_command(args):
     """For example: mm completion bash > ~/.local/share/bash-completion/completions/mm"""
     from mm.sim.cli.completion import script
 
