@@ -4,10 +4,12 @@ Names are loaded when they are first used, so `import mm` costs next to nothing:
 
     Machine                 one simulated host
     Trace                   a recorded trace in the native format
+    convert                 makes one of kernel text
+    Run                     what a replay left in a folder
     AllocationFailed        the simulated kernel has no memory for a request
     BadFree                 a free of a block that is not allocated so
     VMBug                   a broken invariant: a bug of this package
-    SnapshotError           a snapshot that cannot be used
+    SnapshotError, TraceError, RunError     a file that cannot be used: which, where and why
     GFP_*, __GFP_*          masks and bits of allocation requests, values of Linux 6.1 on x86-64
     get_include()           folder of mm.h, for C and Cython
     get_library()           path of the library that holds the core's C functions
@@ -19,7 +21,11 @@ __distribution__ = "linux-mm"
 _HOMES = {
     "Machine": "mm.sim.machine",
     "Trace": "mm.sim.trace",
+    "convert": "mm.sim.convert",
+    "Run": "mm.sim.run",
     "SnapshotError": "mm.sim.snapshot",
+    "TraceError": "mm.sim.trace_format",
+    "RunError": "mm.sim.run",
     "AllocationFailed": "mm.errors",
     "BadFree": "mm.errors",
     "VMBug": "mm.errors",

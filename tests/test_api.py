@@ -45,7 +45,8 @@ def test_names_have_the_values_of_linux_6_1():
     assert getattr(mm, "__GFP_COMP") == mm.GFP_COMP == 0x40000
 
 
-@pytest.mark.parametrize("name", ["Machine", "Trace", "AllocationFailed", "BadFree", "VMBug", "SnapshotError"])
+@pytest.mark.parametrize("name", ["Machine", "Trace", "convert", "Run", "AllocationFailed", "BadFree", "VMBug", "SnapshotError",
+                                  "TraceError", "RunError"])
 def test_public_names(name):
     assert getattr(mm, name).__doc__
     assert name in dir(mm)

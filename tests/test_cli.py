@@ -114,3 +114,32 @@ def test_output_into_a_closed_pipe_is_no_error():
     reader.wait()
     done = subprocess.run([sys.executable, "-c", code], stdout=reader.stdin, stderr=subprocess.PIPE, text=True)
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_demo_agrees_and_leaves_a_report(run, tmp_path):
+    status, out, err = run("demo", "-o", tmp_path / "demo")
+    assert (status, err) == (EXIT_OK, "")
+    assert "81826 of 81826 allocations" in out
+    assert (tmp_path / "demo" / "report.html").stat().st_size > 10000
+    assert run("demo", "-o", tmp_path / "demo")[0] == EXIT_OK, "a second demo replaces the first"
+
+
+@pytest.mark.slow
+def test_convert_replay_report(run, recording, tmp_path):
+    trace, folder, page = tmp_path / "web.trace", tmp_path / "run", tmp_path / "report.html"
+    status, out, _ = run("convert", recording("H3") / "trace.txt.zst", trace, "--anonymize", "--json")
+    assert status == EXIT_OK
+    assert json.loads(out)["rows"] > 100000
+    again = ("replay", trace, "--snapshot", recording("H3") / "snap-before.npz", "-o", folder, "--mode", "guided",
+             "--guided-until", "1s", "--json")
+    status, out, _ = run(*again)
+    assert status == EXIT_OK
+    assert json.loads(out)["pfn_agreement_ratio"] == 1
+    assert_one_line_error(run(*again), folder)
+    assert run(*again, "--overwrite")[0] == EXIT_OK
+    assert run("report", folder, "-o", page)[0] == EXIT_OK
+    assert page.exists()
+    assert_one_line_error(run("report", tmp_path / "nothing", "-o", page), "nothing")
+    assert_one_line_error(run("replay", recording("H3") / "trace.txt.zst", "--snapshot", recording("H3") / "snap-before.npz",
+                              "-o", tmp_path / "other"), "trace.txt.zst")

@@ -17,7 +17,6 @@ import pxd as pxds  # noqa: E402
 
 FOLDERS = ("physical", "swap", "file", "virtual", "reclaim", "policy", "debug", "sim")
 WHOLE_MACHINE = {"mm._fast.machine_core", "mm._fast.verify", "mm._fast.image", "mm._fast.capi"}
-FACADE = {"mm.sim.cli", "mm.sim.cli.info", "mm.sim.cli.demo"}      # may ask the package for its version and paths
 LINKAGE = "mm._fast.core"           # prototypes only: no layer of its own
 STATEMENT = re.compile(r"^\s*(?:from\s+(?P<base>[\w.]+)\s+(?:c?import)\s+(?P<names>\([^)]*\)|[^\n]*)"
                        r"|c?import\s+(?P<modules>[\w., ]+))", re.M)
@@ -97,8 +96,8 @@ def upward(importer, imported):
     """Why this import is not allowed, or None."""
     if importer in (LINKAGE, "mm._fast.capi") or imported in (LINKAGE, importer):
         return None
-    if imported == "mm" and (importer in FACADE or importer.startswith("mm.sim.cli")):
-        return None
+    if imported == "mm" and importer.startswith("mm.sim."):
+        return None             # its names are loaded when they are used; the top layer may ask for the version
     if rank(imported) > rank(importer):
         return "points up"
     if imported.startswith("mm.debug") and not importer.startswith(("mm.debug", "mm.sim")):

@@ -12,6 +12,8 @@ cdef void mm_refresh_zone(MMState *s, int32_t nr) noexcept nogil
 cdef void mm_refresh_fast_requests(MMState *s) noexcept nogil
 cdef void mm_fold_counters(MMState *s) noexcept nogil
 cdef uint32_t mm_alloc_pages_policy(MMState *s, uint32_t gfp, uint32_t order, int32_t nid, int32_t cpu) noexcept nogil
+cdef uint32_t mm_alloc_pages_long(MMState *s, uint32_t gfp, uint32_t order, int32_t nid, int32_t cpu) noexcept nogil
+cdef uint32_t mm_alloc_page_local(MMState *s, uint32_t gfp, int32_t cpu) noexcept nogil
 cdef uint32_t mm_alloc_pages_nodemask(MMState *s, uint32_t gfp, uint32_t order, int32_t nid, uint64_t nodemask,
                                       int32_t cpu) noexcept nogil
 cdef uint32_t mm_alloc_pages_bulk(MMState *s, uint32_t gfp, int32_t nid, uint32_t nr_pages, int32_t cpu,
@@ -32,6 +34,7 @@ cdef int32_t mm_free_pages_check(const MMState *s, uint32_t pfn, uint32_t order)
 cdef void mm_free_pages(MMState *s, uint32_t pfn, uint32_t order, int32_t cpu) noexcept nogil
 cdef void mm_free_one_page(MMState *s, uint32_t pfn, uint32_t order, int32_t mt, int32_t cpu,
                            bint to_tail) noexcept nogil
+cdef int32_t mm_try_free_pages_long(MMState *s, uint32_t pfn, uint32_t order, int32_t cpu) noexcept nogil
 cdef void mm_free_unref_page_list(MMState *s, const uint32_t *pfns, uint32_t nr, int32_t cpu) noexcept nogil
 cdef void mm_split_page(MMState *s, uint32_t pfn, uint32_t order) noexcept nogil
 cdef void mm_drain_pages_zone(MMState *s, zone *z, int32_t cpu, int32_t on_cpu) noexcept nogil

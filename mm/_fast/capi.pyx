@@ -35,6 +35,14 @@ cdef uint32_t mm_alloc_pages_policy(MMState *s, uint32_t gfp, uint32_t order, in
     return core.mm_alloc_pages_policy(s, gfp, order, nid, cpu)
 
 
+cdef uint32_t mm_alloc_pages_long(MMState *s, uint32_t gfp, uint32_t order, int32_t nid, int32_t cpu) noexcept nogil:
+    return core.mm_alloc_pages_long(s, gfp, order, nid, cpu)
+
+
+cdef uint32_t mm_alloc_page_local(MMState *s, uint32_t gfp, int32_t cpu) noexcept nogil:
+    return core.mm_alloc_page_local(s, gfp, cpu)
+
+
 cdef uint32_t mm_alloc_pages_nodemask(MMState *s, uint32_t gfp, uint32_t order, int32_t nid, uint64_t nodemask,
                                       int32_t cpu) noexcept nogil:
     return core.mm_alloc_pages_nodemask(s, gfp, order, nid, nodemask, cpu)
@@ -96,6 +104,10 @@ cdef void mm_free_pages(MMState *s, uint32_t pfn, uint32_t order, int32_t cpu) n
 cdef void mm_free_one_page(MMState *s, uint32_t pfn, uint32_t order, int32_t mt, int32_t cpu,
                            bint to_tail) noexcept nogil:
     core.mm_free_one_page(s, pfn, order, mt, cpu, to_tail)
+
+
+cdef int32_t mm_try_free_pages_long(MMState *s, uint32_t pfn, uint32_t order, int32_t cpu) noexcept nogil:
+    return core.mm_try_free_pages_long(s, pfn, order, cpu)
 
 
 cdef void mm_free_unref_page_list(MMState *s, const uint32_t *pfns, uint32_t nr, int32_t cpu) noexcept nogil:

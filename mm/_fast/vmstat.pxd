@@ -41,6 +41,12 @@ cdef inline void mod_zone_page_state(zone *z, per_cpu_pages *pcp, int32_t item, 
     pcp.vm_stat_diff[item] = <int32_t>x
 
 
+cdef inline void set_page_state(zone *z, per_cpu_pages *pcp, int32_t item, int64_t whole, int64_t part) noexcept nogil:
+    """Set the global and one CPU's part of a zone counter."""
+    z.vm_stat[item] = whole
+    pcp.vm_stat_diff[item] = <int32_t>part
+
+
 cdef inline int64_t zone_free_pages(const zone *z) noexcept nogil:
     """NR_FREE_PAGES as a watermark test reads it: without the CPUs' parts, never negative."""
     cdef int64_t x = zone_page_state(z, NR_FREE_PAGES)

@@ -247,7 +247,6 @@ enum mm_limits {
     MAX_NR_ZONES = 5,
     MAX_NUMNODES = 48,                  /* zone numbers must fit the eight zone bits of page_hot.flags */
     NR_FAST_REQUESTS = 32,              /* zone and type bits of a mask (gfp & 31) */
-    ZONE_MIXED = 255,                   /* MMState.pageblock_zone of a block of several zones or none */
     NR_FREE_LISTS = 55,                 /* MAX_ORDER x MIGRATE_TYPES heads a zone */
 };
 
@@ -657,9 +656,10 @@ struct MMState {
      * sixteenth of the cache: merge tests read only this */
     uint8_t *buddy;
     uint8_t *pageblock_flags;           /* [nr_pages / pageblock_nr_pages]: bits 0-2 migratetype, bit 3 skip */
-    /* [nr_pages / pageblock_nr_pages]: zone of all its pages, ZONE_MIXED if they differ; derived: a free finds its
-     * zone without waiting for the page's own line */
-    uint8_t *pageblock_zone;
+    /* [nr_pages / pageblock_nr_pages]: page_hot.flags of an order-0 page of this block on a pcp list; without
+     * PG_pcp: several zones, or a type without pcp lists; derived, so that a free finds zone and list without
+     * waiting for the page's own line */
+    uint32_t *pageblock_bits;
     mm_zone *zones;                     /* [nr_zones] */
     mm_per_cpu_pages *pageset;          /* [nr_zones][nr_cpus] */
     mm_pglist_data *nodes;              /* [nr_nodes] */
@@ -680,6 +680,8 @@ void mm_refresh_zone(MMState *s, int32_t nr);
 void mm_refresh_fast_requests(MMState *s);
 void mm_fold_counters(MMState *s);
 uint32_t mm_alloc_pages_policy(MMState *s, uint32_t gfp, uint32_t order, int32_t nid, int32_t cpu);
+uint32_t mm_alloc_pages_long(MMState *s, uint32_t gfp, uint32_t order, int32_t nid, int32_t cpu);
+uint32_t mm_alloc_page_local(MMState *s, uint32_t gfp, int32_t cpu);
 uint32_t mm_alloc_pages_nodemask(MMState *s, uint32_t gfp, uint32_t order, int32_t nid, uint64_t nodemask,
                                  int32_t cpu);
 uint32_t mm_alloc_pages_bulk(MMState *s, uint32_t gfp, int32_t nid, uint32_t nr_pages, int32_t cpu, uint32_t *pfns);
@@ -697,6 +699,7 @@ int mm_unreserve_highatomic_pageblock(MMState *s, const mm_alloc_context *ac, in
 int32_t mm_free_pages_check(const MMState *s, uint32_t pfn, uint32_t order);
 void mm_free_pages(MMState *s, uint32_t pfn, uint32_t order, int32_t cpu);
 void mm_free_one_page(MMState *s, uint32_t pfn, uint32_t order, int32_t mt, int32_t cpu, int to_tail);
+int32_t mm_try_free_pages_long(MMState *s, uint32_t pfn, uint32_t order, int32_t cpu);
 void mm_free_unref_page_list(MMState *s, const uint32_t *pfns, uint32_t nr, int32_t cpu);
 void mm_split_page(MMState *s, uint32_t pfn, uint32_t order);
 void mm_drain_pages_zone(MMState *s, mm_zone *z, int32_t cpu, int32_t on_cpu);

@@ -14,6 +14,7 @@ from mm.physical.e820 import E820_TYPE_RAM, E820Table, memparse, pc_memory_map
 from mm.physical.memblock import PAGE_SIZE, Memblock
 from mm.physical.setup_arch import DEBIAN_6_1
 from mm.sim import snapshot as _snapshot
+from mm.sim.proc import Proc, Sys
 from mm.sim.sysctl import Sysctl
 
 NODE_GRANULE = 8 << 20      # memory is split over nodes in multiples of 8 MiB, the last gets the rest (QEMU)
@@ -102,6 +103,16 @@ class Machine(MachineCore):
     def sysctl(self):
         """Knobs of /proc/sys by name, to read and write."""
         return Sysctl(self)
+
+    @property
+    def proc(self):
+        """Text of /proc files about memory at this moment."""
+        return Proc(self)
+
+    @property
+    def sys(self):
+        """Text of /sys files about memory at this moment."""
+        return Sys(self)
 
     @classmethod
     def from_snapshot(cls, path):

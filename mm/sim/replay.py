@@ -16,7 +16,7 @@ from mm._fast.sim.trace_ops import TraceOp
 
 MODES = ("free", "guided")
 MAX_CHUNK_ROWS = 65536
-MIN_CHUNK_ROWS = 4096
+MIN_CHUNK_ROWS = 512
 SAMPLES = 400               # wanted along a run; decides the chunk between two samples
 HANDLE_NONE = 0xffffffff
 END_OF_TIME = (1 << 63) - 1
@@ -127,11 +127,18 @@ def replay(machine, trace, mode="free", guided_until_ns=None, infer=None, keep_r
             replayer.run_plain(columns, pfn[done:done + n] if keep_results else None)
         done += n
         if sampler is not None and n:
-            sampler.sample(machine, int(columns["time_ns"][-1]))
+            sampler.sample(machine, int(columns["time_ns"][-1]), **_progress(done, replayer.counts))
         if progress is not None:
             progress(done, total)
     machine.check_bug()
     return Replay(pfn, dict(replayer.counts), mode, machine.is_exact_start, infer, _why(machine, infer, is_recorded))
+
+
+def _progress(done, counts):
+    """What has been counted so far, by the names of mm.sim.run.sampler.PROGRESS."""
+    return {"events_count": done, "allocations_count": counts["allocs"], "pfn_judged_count": counts["pfn_known"],
+            "pfn_equal_count": counts["pfn_equal"], "failures_count": counts["alloc_failures"],
+            "inferred_pages": sum(counts[name] for name in INFERRED)}
 
 
 def _chunks(trace, sampler):

@@ -11,7 +11,7 @@ and the type it returns to.  Cost: a refill is bounded by pcp batch, the walk by
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 from mm._fast.core cimport (mm_alloc_pages_slowpath, mm_refresh_zone, mm_reserve_highatomic_pageblock,
-                            mm_rmqueue_fallback)
+                            mm_rmqueue_fallback, mm_slowpath_alloc_flags)
 from mm._fast.debug cimport ctz, likely, unlikely, VM_BUG_ON
 from mm._fast.gfp cimport (__GFP_ATOMIC, __GFP_COMP, __GFP_FS, __GFP_HARDWALL, __GFP_IO, __GFP_KSWAPD_RECLAIM,
                            __GFP_MOVABLE, __GFP_THISNODE, __GFP_WRITE, ALLOC_CPUSET, alloc_flags, ALLOC_HIGHATOMIC,
@@ -29,7 +29,7 @@ from mm._fast.state cimport (alloc_context, BUG_PAGE_REFCOUNT, MAX_ORDER, MIGRAT
                              PG_order_known, PG_pcp, PG_pfmemalloc, PG_tail, PG_valid, PG_ZONE_MASK, task_context,
                              WMARK_LOW, WMARK_MIN, zone, ZONE_BOOSTED_WATERMARK, ZONE_NORMAL)
 from mm._fast.vm_event_item cimport (BUDDY_ALLOC, NR_FREE_PAGES, NUMA_FOREIGN, NUMA_HIT, NUMA_LOCAL, NUMA_MISS,
-                                     NUMA_OTHER, PCP_REFILL, PCP_REFILL_PAGES, PGALLOC_DMA, WMARK_HIGH_FAIL,
+                                     NUMA_OTHER, PCP_HIT, PCP_REFILL, PCP_REFILL_PAGES, PGALLOC_DMA, WMARK_HIGH_FAIL,
                                      WMARK_LOW_FAIL, WMARK_MIN_FAIL)
 from mm._fast.vmstat cimport (count_numa_event, count_op_call, count_vm_events, count_zone_event, mod_zone_page_state,
                               wmark_pages, zone_free_pages, zone_pcp, zone_watermark)
@@ -131,6 +131,8 @@ cdef inline uint32_t __rmqueue_pcplist(MMState *s, zone *z, per_cpu_pages *pcp, 
         pcp.count += <int32_t>(rmqueue_bulk(s, z, pcp, order, batch, head, mt, alloc_flags) << order)
         if unlikely(list_empty(s.page, head)):
             return PFN_NONE
+    else:
+        count_zone_event(z, PCP_HIT, 1)
     pfn = s.page[head].next
     list_del(s.page, pfn)
     pcp.count -= <int32_t>1 << order
@@ -478,6 +480,42 @@ cdef public uint32_t alloc_pages_bulk "mm_alloc_pages_bulk"(
         return 0
     pfns[0] = pfn
     return 1
+
+
+cdef public int32_t expected_zone "mm_expected_zone"(MMState *s, uint32_t gfp, uint32_t order, int32_t nid,
+                                                    int32_t cpu) noexcept nogil:
+    """The zone whose mark a request passes first: the low mark, then what the slow path allows; -1 if none."""
+    cdef alloc_context ac
+    cdef uint32_t alloc_flags = ALLOC_WMARK_LOW
+    cdef int32_t i, attempt
+    cdef zone *z
+    prepare_alloc_pages(s, gfp, nid, NODEMASK_ALL, cpu, &ac, &alloc_flags)
+    for attempt in range(2):
+        i = 0
+        while ac.zonelist[i] >= 0:
+            z = &s.zones[ac.zonelist[i]]
+            if z.zid <= ac.highest_zoneidx and zone_watermark_fast(s, z, order, wmark_pages(z, alloc_flags & ALLOC_WMARK_MASK),
+                                                                   ac.highest_zoneidx, alloc_flags, gfp):
+                return ac.zonelist[i]
+            i += 1
+        alloc_flags = mm_slowpath_alloc_flags(s, gfp, order, cpu)
+    return -1
+
+
+cdef public uint32_t alloc_in_zone "mm_alloc_in_zone"(MMState *s, int32_t zone_nr, uint32_t gfp, uint32_t order,
+                                                     int32_t cpu) noexcept nogil:
+    """A block from one zone whatever its marks, with the rights of the slow path."""
+    cdef alloc_context ac
+    cdef uint32_t alloc_flags = 0
+    cdef uint32_t pfn
+    prepare_alloc_pages(s, gfp, s.zones[zone_nr].nid, NODEMASK_ALL, cpu, &ac, &alloc_flags)
+    if ac.preferred_zone < 0:
+        return PFN_NONE
+    alloc_flags = mm_slowpath_alloc_flags(s, gfp, order, cpu)
+    pfn = rmqueue(s, &s.zones[zone_nr], order, alloc_flags, &ac)
+    if pfn != PFN_NONE:
+        prep_new_page(s, pfn, order, gfp, alloc_flags)
+    return pfn
 
 
 cdef public uint32_t take_pcp_pages "mm_take_pcp_pages"(MMState *s, zone *z, int32_t mt, uint32_t nr_pages,

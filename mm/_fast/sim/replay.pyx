@@ -10,88 +10,28 @@ Invariant: a row that contradicts the machine's state changes nothing but a coun
 
 import numpy as np
 
-from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 
-from mm._fast.core cimport (mm_alloc_pages, mm_drain_all_pages, mm_drain_pages_zone, mm_free_pages, mm_free_pages_check,
-                            mm_give_page_back, mm_is_inside_block, mm_refresh_zone, mm_split_page, mm_take_page,
-                            mm_take_pcp_pages, mm_try_free_pages)
+from mm._fast.core cimport (mm_alloc_in_zone, mm_alloc_pages, mm_drain_all_pages, mm_drain_pages_zone, mm_free_pages,
+                            mm_free_pages_check, mm_give_page_back, mm_is_inside_block, mm_split_page, mm_take_page,
+                            mm_try_free_pages)
 from mm._fast.debug cimport likely, prefetchw, unlikely
 from mm._fast.physical.buddy cimport page_order
 from mm._fast.physical.gfp_zone cimport gfp_migratetype, gfp_zone, GFP_ZONE_BAD
 from mm._fast.physical.pcp cimport order_to_pindex, pcp_allowed_order
-from mm._fast.sim.replay_rows cimport (HISTORY_ROWS, IRQ_LOOK, ROW_BULK, ROW_DRAINED, ReplayRow, TraceColumns,
-                                       mm_attach_rows)
-from mm._fast.sim.trace_ops cimport (FREE_UNKNOWN_PAGE, RECLAIM_KSWAPD, TRACE_ALLOC, TRACE_BULK_ALLOC, TRACE_DRAIN,
-                                     TRACE_EXTFRAG, TRACE_FREE, TRACE_GAP, TRACE_RECLAIM_BEGIN, TRACE_RECLAIM_END,
-                                     TRACE_REFILL, TRACE_SPLIT)
-from mm._fast.state cimport (FREE_NOT_ALLOCATED, FREE_OK, FREE_TAIL, FREE_WRONG_ORDER, MAX_NR_ZONES, MAX_ORDER,
-                             MIGRATE_RECLAIMABLE, MIGRATE_UNMOVABLE, MMState, PAGE_ALLOC_COSTLY_ORDER, per_cpu_pages,
-                             PFN_FAILED, PFN_NONE, PG_buddy, PG_order_known, PG_pcp, PG_tail, PG_valid, PG_ZONE_MASK,
-                             PG_ZONE_SHIFT, zone, ZONE_RECLAIM_ACTIVE)
-from mm._fast.vmstat cimport zone_pcp
+from mm._fast.sim.replay_rows cimport (HISTORY_ROWS, IRQ_LOOK, is_pfn, mm_attach_rows, mm_infer_before_alloc,
+                                       mm_infer_before_free, mm_infer_bulk, mm_infer_kswapd, mm_settle_zone, pcp_of,
+                                       ReplayRow, ReplayState, ROW_BULK, ROW_DRAINED, row_mt, set_claims, TraceColumns,
+                                       zone_of)
+from mm._fast.sim.trace_ops cimport (TRACE_ALLOC, TRACE_BULK_ALLOC, TRACE_DRAIN, TRACE_EXTFRAG, TRACE_FREE, TRACE_GAP,
+                                     TRACE_RECLAIM_BEGIN, TRACE_RECLAIM_END, TRACE_REFILL, TRACE_SPLIT)
+from mm._fast.state cimport (FREE_NOT_ALLOCATED, FREE_OK, FREE_TAIL, FREE_WRONG_ORDER, MAX_ORDER, MIGRATE_RECLAIMABLE,
+                             MMState, PFN_FAILED, PFN_NONE, PG_buddy, PG_order_known, PG_pcp, PG_tail, PG_valid,
+                             PG_ZONE_MASK, zone)
 
 
 cdef enum:
-    STACK_PAGES = 4             # a kernel stack: what hidden bulk allocations nearly always are
     PREFETCH_ROWS = 12          # rows ahead whose page is fetched early
-
-# What a replay counted.  The Python names are derived from the fields.
-cdef struct ReplayCounts:
-    int64_t events              # rows run
-    int64_t allocs              # allocations
-    int64_t alloc_failures      # that the model could not serve
-    int64_t frees
-    int64_t pfn_known           # allocations with a recorded outcome
-    int64_t pfn_equal           # of these: the model's answer is the recorded one
-    int64_t one_step_total      # guided: allocations with a recorded outcome
-    int64_t one_step_equal      # guided: the model would have decided as recorded
-    int64_t contradictions      # guided: the recorded block was not free, or the recorded failure had memory
-    int64_t inferred_below_head     # pages taken by hidden bulk allocations, by what told it
-    int64_t inferred_list_empty
-    int64_t inferred_refill
-    int64_t inferred_drain
-    int64_t late_allocs         # allocations run before the interrupt that came before their event
-    int64_t kswapd_toggles      # changes of the pcp limit under kswapd that a drain told
-    int64_t drains_alone        # drains that no free caused
-    int64_t unknown_frees       # frees of pages that nothing in the trace allocated
-    int64_t bad_frees           # frees of a page that is free in the model: skipped
-    int64_t refused_frees       # frees of what the model had not been able to allocate: skipped
-    int64_t splits              # blocks split because a part was freed
-    int64_t bulk_high_order     # hidden refills of order > 0: not inferred
-    int64_t gaps                # rows that say events are missing
-    int64_t lost_events         # events missing by their count
-    int64_t other_rows          # rows of operations that a page-allocator replay does not run
-    int64_t bad_rows            # rows out of range (CPU, node, order, mask): skipped
-
-cdef struct ReplayState:
-    MMState *s
-    uint32_t *pfn_of            # [nr_handles]: what the model holds for a handle
-    uint32_t nr_handles
-    uint32_t *result            # [rows of the window], by ReplayRow.src - first_src
-    int64_t first_src
-    int64_t *noted_boost        # [nr_zones]: boost that kswapd found when it began
-    bint is_guided
-    bint is_inferring
-    int64_t guided_until_ns
-    ReplayCounts c
-
-
-cdef inline zone *zone_of(MMState *s, uint32_t pfn) noexcept nogil:
-    return &s.zones[(s.page[pfn].flags & PG_ZONE_MASK) >> PG_ZONE_SHIFT]
-
-
-cdef inline per_cpu_pages *pcp_of(MMState *s, const zone *z, int32_t cpu) noexcept nogil:
-    return zone_pcp(s, <int32_t>(z - s.zones), cpu)
-
-
-cdef inline int32_t row_mt(const ReplayRow *row) noexcept nogil:
-    return row.migratetype if row.migratetype <= MIGRATE_RECLAIMABLE else gfp_migratetype(row.gfp)
-
-
-cdef inline bint is_pfn(const MMState *s, uint32_t pfn) noexcept nogil:
-    """A recorded PFN that this machine has a page for."""
-    return pfn < s.g.nr_pages and s.page[pfn].flags & PG_valid != 0
-
 
 cdef int64_t pages_on_pcp_lists(MMState *s) noexcept nogil:
     cdef int64_t n = 0
@@ -101,115 +41,7 @@ cdef int64_t pages_on_pcp_lists(MMState *s) noexcept nogil:
     return n
 
 
-cdef int64_t list_length(const MMState *s, uint32_t head, uint32_t stop) noexcept nogil:
-    """Blocks on a list before `stop` (the head: all); -1 if it is not there."""
-    cdef int64_t n = 0
-    cdef uint32_t pfn = s.page[head].next
-    while pfn != stop:
-        if pfn == head:
-            return -1
-        n += 1
-        pfn = s.page[pfn].next
-    return n
-
-
-# ------------------------------------------------------------------------------------------- hidden allocations
-
-cdef bint infer_before_alloc(ReplayState *r, const ReplayRow *row) noexcept nogil:
-    """A refill means that the list was empty, a page below the head that those above are gone.  True: pages inferred."""
-    cdef MMState *s = r.s
-    cdef zone *z
-    cdef uint32_t head
-    cdef int64_t n
-    if row.order or not is_pfn(s, row.pfn):
-        return False
-    z = zone_of(s, row.pfn)
-    head = pcp_of(s, z, row.cpu).first_list + <uint32_t>row_mt(row)
-    if row.nr_refilled:
-        n = list_length(s, head, head)
-        r.c.inferred_list_empty += mm_take_pcp_pages(s, z, row_mt(row), <uint32_t>n, row.cpu)
-    elif s.page[head].next != row.pfn and s.page[row.pfn].flags & PG_pcp:
-        n = list_length(s, head, row.pfn)
-        if n > 0:
-            r.c.inferred_below_head += mm_take_pcp_pages(s, z, row_mt(row), <uint32_t>n, row.cpu)
-        return n > 0
-    else:
-        return False
-    return n > 0
-
-
-cdef void run_bulk(ReplayState *r, const ReplayRow *row) noexcept nogil:
-    """A refill that no allocation owns: the list ran empty and at least one page more was taken."""
-    cdef MMState *s = r.s
-    cdef zone *z
-    cdef uint32_t head
-    if not r.is_inferring or not is_pfn(s, row.pfn) or row.nr_refilled == 0:
-        return
-    if row.order:
-        r.c.bulk_high_order += 1
-        return
-    z = zone_of(s, row.pfn)
-    head = pcp_of(s, z, row.cpu).first_list + <uint32_t>row_mt(row)
-    set_claims(s, row)
-    r.c.inferred_refill += mm_take_pcp_pages(s, z, row_mt(row), <uint32_t>list_length(s, head, head) + 1, row.cpu)
-    s.g.nr_claim_hints = 0
-
-
-cdef int64_t drain_size(const per_cpu_pages *pcp, int64_t count, bint is_active) noexcept nogil:
-    """Pages that a free drains when kswapd is active in the zone or not."""
-    cdef int64_t high = min(4 * pcp.batch, pcp.high) if is_active else pcp.high
-    if count < high:
-        return 0
-    return 1 if high < pcp.batch else min(<int64_t>pcp.batch << pcp.free_factor, high - pcp.batch)
-
-
-cdef void infer_before_free(ReplayState *r, const ReplayRow *row, zone *z) noexcept nogil:
-    """Compare the drain that the model would do with the recorded one; hidden pages make ours larger."""
-    cdef MMState *s = r.s
-    cdef per_cpu_pages *pcp = pcp_of(s, z, row.cpu)
-    cdef int64_t count = pcp.count + (<int64_t>1 << row.order)
-    cdef bint is_active = z.flags & ZONE_RECLAIM_ACTIVE != 0
-    cdef int64_t ours, other, missing
-    if pcp.free_factor and 1 <= row.order <= PAGE_ALLOC_COSTLY_ORDER:
-        if 0 < row.drained < count:
-            r.c.inferred_drain += mm_take_pcp_pages(s, z, MIGRATE_UNMOVABLE, <uint32_t>(count - row.drained), row.cpu)
-        return
-    ours = drain_size(pcp, count, is_active)
-    if ours == row.drained:
-        return
-    other = drain_size(pcp, count, not is_active)
-    if distance(other, row.drained) < distance(ours, row.drained):
-        r.c.kswapd_toggles += 1
-        set_reclaim_active(r, z, not is_active)
-    elif ours and row.drained == 0:
-        missing = count - pcp.high + 1
-        missing = (missing + STACK_PAGES - 1) // STACK_PAGES * STACK_PAGES
-        r.c.inferred_drain += mm_take_pcp_pages(s, z, MIGRATE_UNMOVABLE, <uint32_t>missing, row.cpu)
-
-
-cdef inline int64_t distance(int64_t a, int64_t b) noexcept nogil:
-    return a - b if a > b else b - a
-
-
-cdef void set_reclaim_active(ReplayState *r, zone *z, bint is_active) noexcept nogil:
-    """kswapd begins or ends in a zone; at its end it takes back the boost that it found at its begin."""
-    cdef int32_t nr = <int32_t>(z - r.s.zones)
-    if is_active:
-        z.flags |= ZONE_RECLAIM_ACTIVE
-        r.noted_boost[nr] = z.watermark_boost
-    else:
-        z.flags &= ~<uint32_t>ZONE_RECLAIM_ACTIVE
-        z.watermark_boost -= min(z.watermark_boost, r.noted_boost[nr])
-        r.noted_boost[nr] = 0
-    mm_refresh_zone(r.s, nr)
-
-
 # ------------------------------------------------------------------------------------------------- operations
-
-cdef inline void set_claims(MMState *s, const ReplayRow *row) noexcept nogil:
-    s.g.claim_hints = row.claims
-    s.g.nr_claim_hints = row.nr_claims
-
 
 cdef void follow_recording(ReplayState *r, const ReplayRow *row, bint is_inferred, uint32_t *pfn) noexcept nogil:
     """Guided: put the model's block back and take the recorded one, where that is possible.
@@ -242,15 +74,22 @@ cdef void run_alloc(ReplayState *r, ReplayRow *row) noexcept nogil:
     cdef MMState *s = r.s
     cdef uint32_t pfn
     cdef bint is_inferred = False
+    cdef bint is_forced = False
     row.done = 1
     if unlikely(row.order >= MAX_ORDER or row.cpu >= s.g.nr_cpus or row.node >= s.g.nr_nodes
                 or gfp_zone(row.gfp) == GFP_ZONE_BAD or gfp_migratetype(row.gfp) > MIGRATE_RECLAIMABLE):
         r.c.bad_rows += 1
         return
     if r.is_inferring:
-        is_inferred = infer_before_alloc(r, row)
+        is_forced = not mm_settle_zone(r, row)
+        is_inferred = mm_infer_before_alloc(r, row) or is_forced
     set_claims(s, row)
-    pfn = mm_alloc_pages(s, row.gfp, row.order, row.node if row.node >= 0 else -1, row.cpu)
+    if unlikely(is_forced):
+        pfn = PFN_NONE
+        if is_pfn(s, row.pfn):
+            pfn = mm_alloc_in_zone(s, <int32_t>(zone_of(s, row.pfn) - s.zones), row.gfp, row.order, row.cpu)
+    else:
+        pfn = mm_alloc_pages(s, row.gfp, row.order, row.node if row.node >= 0 else -1, row.cpu)
     s.g.nr_claim_hints = 0
     if unlikely(pfn == PFN_NONE):
         pfn = PFN_FAILED
@@ -315,7 +154,7 @@ cdef void run_free(ReplayState *r, ReplayRow *row) noexcept nogil:
     if r.is_inferring and pcp_allowed_order(s, row.order):
         on_lists = pages_on_pcp_lists(s) + (<int64_t>1 << row.order) if row.drained else 1
         if on_lists > row.drained:
-            infer_before_free(r, row, zone_of(s, pfn))
+            mm_infer_before_free(r, row, zone_of(s, pfn))
     mm_free_pages(s, pfn, row.order, row.cpu)
     r.c.frees += 1
     note_result(r, row.src, pfn)
@@ -360,20 +199,6 @@ cdef void run_split(ReplayState *r, const ReplayRow *row) noexcept nogil:
     r.c.splits += 1
 
 
-cdef void run_kswapd(ReplayState *r, const ReplayRow *row) noexcept nogil:
-    """kswapd of a node wakes or sleeps."""
-    cdef int32_t zid, nr
-    if not row.flags & RECLAIM_KSWAPD or row.node < 0 or row.node >= r.s.g.nr_nodes or not r.is_inferring:
-        return
-    for zid in range(MAX_NR_ZONES):
-        nr = row.node * MAX_NR_ZONES + zid
-        if r.s.zones[nr].managed_pages:
-            if r.s.zones[nr].flags & ZONE_RECLAIM_ACTIVE:
-                set_reclaim_active(r, &r.s.zones[nr], False)
-            if row.op == TRACE_RECLAIM_BEGIN:
-                set_reclaim_active(r, &r.s.zones[nr], True)
-
-
 cdef void alloc_seen_late(ReplayState *r, ReplayRow *rows, int64_t at, int64_t total) noexcept nogil:
     """An interrupt may come between an allocation and its event: run the allocation first if it got the head."""
     cdef MMState *s = r.s
@@ -408,7 +233,7 @@ cdef void run_rows(ReplayState *r, ReplayRow *rows, int64_t end, int64_t total) 
         elif op == TRACE_FREE:
             run_free(r, &rows[i])
         elif op == ROW_BULK:
-            run_bulk(r, &rows[i])
+            mm_infer_bulk(r, &rows[i])
         elif op == ROW_DRAINED:
             run_drained(r, &rows[i])
         else:
@@ -419,7 +244,7 @@ cdef void run_other(ReplayState *r, const ReplayRow *row) noexcept nogil:
     if row.op == TRACE_SPLIT:
         run_split(r, row)
     elif row.op == TRACE_RECLAIM_BEGIN or row.op == TRACE_RECLAIM_END:
-        run_kswapd(r, row)
+        mm_infer_kswapd(r, row)
     elif row.op == TRACE_GAP:
         r.c.gaps += 1
         r.c.lost_events += row.pfn if row.pfn != PFN_NONE else 0
@@ -519,7 +344,7 @@ cdef class Replayer:
 
     cdef ReplayState r
     cdef readonly object core
-    cdef object pfn_of, noted_boost, window, done, rows
+    cdef object pfn_of, noted_boost, kswapd, window, done, rows
     cdef int64_t nr_rows, nr_history, first_src
 
     def __init__(self, core, bint is_guided=False, bint is_inferring=False, int64_t guided_until_ns=0x7fffffffffffffff):
@@ -531,6 +356,8 @@ cdef class Replayer:
         self.pfn_of = np.empty(0, np.uint32)
         self.noted_boost = np.zeros(len(core.zones), np.int64)
         self.r.noted_boost = <int64_t *><uintptr_t>self.noted_boost.ctypes.data
+        self.kswapd = np.zeros(len(core.nodes), np.int8)
+        self.r.kswapd = <int8_t *><uintptr_t>self.kswapd.ctypes.data
         self.window = {name: np.empty(0, dtype) for name, dtype in COLUMNS.items()}
         self.done = np.empty(0, np.uint8)
         self.rows = np.empty(0, np.uint8)

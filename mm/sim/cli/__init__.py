@@ -201,6 +201,7 @@ def _add_replay(commands):
                         help="with --mode guided: time in the trace from which the model decides, such as 12.5s; a bare "
                              "number is nanoseconds")
     parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default: %(default)s)")
+    parser.add_argument("--overwrite", action="store_true", help="replace a run that is there")
     parser.add_argument("--json", action="store_true", help="print the headline figures as JSON")
 
 
@@ -211,13 +212,13 @@ def replay_command(args):
     if args.guided_until is not None and args.mode != "guided":
         raise UsageError("--guided-until needs --mode guided")
     progress = Progress()
-    figures = replay_trace(args.trace, args.snapshot, args.output, mode=args.mode, guided_until_ns=args.guided_until,
-                           seed=args.seed, progress=progress.share("replaying"))
+    run = replay_trace(args.trace, args.snapshot, args.output, mode=args.mode, guided_until_ns=args.guided_until,
+                       seed=args.seed, progress=progress.share("replaying"), overwrite=args.overwrite)
     progress.clear()
     if args.json:
-        _print_json(figures)
+        _print_json(run.headline())
     else:
-        _print_facts(figures)
+        print(run)
     return EXIT_OK
 
 

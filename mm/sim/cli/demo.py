@@ -35,7 +35,7 @@ def run_demo(output, share):
     trace, run, page = output / "demo.trace", output / "run", output / "report.html"
     snapshot = RECORDING / "snap-before.npz"
     conversion = convert(RECORDING / "trace.txt.zst", trace, progress=share("converting"))
-    replay_trace(trace, snapshot, run, progress=share("replaying"))
+    replay_trace(trace, snapshot, run, progress=share("replaying"), overwrite=True)
     write_report([run], page)
     share("judging")(0, None)
     row = verify_one(RECORDING)
@@ -45,5 +45,5 @@ def run_demo(output, share):
         f"  {row['matched']} of {row['total']} allocations got the page frame that the kernel gave",
         f"  free lists, per-cpu lists and counters at the end: {'equal' if row['lists_equal'] else 'different'}",
         *([f"  {row['why']}"] if row["why"] else []),
-        "", f"report  {page}", f"run     {run}", f"again   {COMMAND.format(trace=trace, snapshot=snapshot, run=run)}",
+        "", f"report  {page}", f"run     {run}", f"again   {COMMAND.format(trace=trace, snapshot=snapshot, run=run.with_name("again"))}",
     ], row["status"] == "ok"

@@ -12,6 +12,7 @@ import numpy as np
 
 from mm._fast.sim import trace_ops
 from mm.sim import replay as _replay
+from mm.sim.run.sampler import PROGRESS
 from mm.sim.run.writer import RunWriter
 
 # Up to this many rows the figures of all modes are measured unless the caller decides.
@@ -57,7 +58,7 @@ def record(machine, trace, path, mode="free", guided_until_ns=None, seed=0, prog
         headlines = len(trace) <= HEADLINE_ROWS
     measured = _replay.headlines(machine, trace) if headlines else {}
     with RunWriter(path, machine, overwrite=overwrite, interval_ns=1, max_samples=max_samples) as writer:
-        writer.sampler.sample(machine, _first_time(trace))
+        writer.sampler.sample(machine, _first_time(trace), **dict.fromkeys(PROGRESS, 0))
         result = _replay.replay(machine, trace, mode, guided_until_ns, keep_results=False, sampler=writer.sampler,
                                 progress=progress)
         settings = {"replay mode": mode} | ({} if guided_until_ns is None else {"guided until (ns)": guided_until_ns})
