@@ -43,6 +43,16 @@ cdef int64_t pages_on_pcp_lists(MMState *s) noexcept nogil:
 
 # ------------------------------------------------------------------------------------------------- operations
 
+cdef bint adopt_held(ReplayState *r, const ReplayRow *row) noexcept nogil:
+    """The recorded kernel handed out a block that the model still holds: its free was lost, so it changes hands."""
+    cdef MMState *s = r.s
+    if mm_free_pages_check(s, row.pfn, row.order) != FREE_OK:
+        return False
+    mm_free_pages(s, row.pfn, row.order, row.cpu)
+    r.c.lost_frees += 1
+    return mm_take_page(s, row.pfn, row.order, row.cpu)
+
+
 cdef void follow_recording(ReplayState *r, const ReplayRow *row, bint is_inferred, uint32_t *pfn) noexcept nogil:
     """Guided: put the model's block back and take the recorded one, where that is possible.
 
@@ -57,7 +67,7 @@ cdef void follow_recording(ReplayState *r, const ReplayRow *row, bint is_inferre
         mm_give_page_back(s, pfn[0], row.order, row_mt(row), row.cpu)
         pfn[0] = PFN_FAILED
         r.c.contradictions += 1
-    elif is_pfn(s, row.pfn) and mm_take_page(s, row.pfn, row.order, row.cpu):
+    elif is_pfn(s, row.pfn) and (mm_take_page(s, row.pfn, row.order, row.cpu) or adopt_held(r, row)):
         if pfn[0] != PFN_FAILED:
             mm_give_page_back(s, pfn[0], row.order, row_mt(row), row.cpu)
         pfn[0] = row.pfn

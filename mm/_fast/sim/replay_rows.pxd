@@ -65,6 +65,7 @@ cdef struct ReplayCounts:
     int64_t inferred_list_empty
     int64_t inferred_refill
     int64_t inferred_drain
+    int64_t lost_frees          # guided: blocks handed out again that the model still held
     int64_t late_allocs         # allocations run before the interrupt that came before their event
     int64_t kswapd_toggles      # changes of the pcp limit under kswapd that a drain told
     int64_t zones_explained     # zone choices explained by what has no event: folded counters, kswapd's end, a lost boost
