@@ -88,4 +88,5 @@ def is_for_c(source):
     return "cdef public" in (ROOT / module).read_text()
 
 
-setup(ext_modules=[core_extension()], cmdclass={"build_ext": BuildCore})
+(ROOT / "build").mkdir(exist_ok=True)
+setup(ext_modules=[core_extension()], cmdclass={"build_ext": BuildCore}, options={"egg_info": {"egg_base": "build"}})

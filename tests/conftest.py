@@ -1,5 +1,6 @@
 """What every test gets: the marks, the recordings, and an audit of every machine at the test's end."""
 
+import os
 import pathlib
 import weakref
 
@@ -7,6 +8,7 @@ import pytest
 
 TESTS = pathlib.Path(__file__).parent
 ROOT = TESTS.parent
+os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(ROOT / "build" / "hypothesis"))
 RECORDINGS = TESTS / "recordings" / "alloc"
 
 

@@ -24,6 +24,8 @@ cdef void mm_first_zones_zonelist(const MMState *s, alloc_context *ac) noexcept 
 cdef void mm_prep_new_page(MMState *s, uint32_t pfn, uint32_t order, uint32_t gfp, uint32_t alloc_flags) noexcept nogil
 cdef bint mm_zone_watermark_ok(const MMState *s, const zone *z, uint32_t order, int64_t mark, int32_t highest_zoneidx,
                                uint32_t alloc_flags, int64_t free_pages) noexcept nogil
+cdef int32_t mm_expected_zone(MMState *s, uint32_t gfp, uint32_t order, int32_t nid, int32_t cpu) noexcept nogil
+cdef uint32_t mm_alloc_in_zone(MMState *s, int32_t zone_nr, uint32_t gfp, uint32_t order, int32_t cpu) noexcept nogil
 cdef uint32_t mm_take_pcp_pages(MMState *s, zone *z, int32_t mt, uint32_t nr_pages, int32_t cpu) noexcept nogil
 cdef bint mm_rmqueue_fallback(MMState *s, zone *z, uint32_t order, int32_t start_mt,
                               uint32_t alloc_flags) noexcept nogil

@@ -71,6 +71,14 @@ cdef bint mm_zone_watermark_ok(const MMState *s, const zone *z, uint32_t order, 
     return core.mm_zone_watermark_ok(s, z, order, mark, highest_zoneidx, alloc_flags, free_pages)
 
 
+cdef int32_t mm_expected_zone(MMState *s, uint32_t gfp, uint32_t order, int32_t nid, int32_t cpu) noexcept nogil:
+    return core.mm_expected_zone(s, gfp, order, nid, cpu)
+
+
+cdef uint32_t mm_alloc_in_zone(MMState *s, int32_t zone_nr, uint32_t gfp, uint32_t order, int32_t cpu) noexcept nogil:
+    return core.mm_alloc_in_zone(s, zone_nr, gfp, order, cpu)
+
+
 cdef uint32_t mm_take_pcp_pages(MMState *s, zone *z, int32_t mt, uint32_t nr_pages, int32_t cpu) noexcept nogil:
     return core.mm_take_pcp_pages(s, z, mt, nr_pages, cpu)
 

@@ -241,6 +241,8 @@ cdef struct MMGlobals:
     uint32_t gfp_allowed_mask
     int32_t is_cpusets_enabled
     int32_t is_pcp_disabled         # the allocator skips per-cpu lists (a policy of experiments)
+    int32_t is_exact_start          # the state began as a recorded one: PFNs may be judged
+    int64_t seed                    # of everything random in this machine
     int32_t nr_claim_hints          # answers left in claim_hints
     uint64_t claim_hints            # recorded answers to 'does the pageblock change its type', the next in bit 0
     int64_t watermark_boost_factor

@@ -621,6 +621,8 @@ struct MMGlobals {
     uint32_t gfp_allowed_mask;
     int32_t is_cpusets_enabled;
     int32_t is_pcp_disabled;            /* the allocator skips per-cpu lists (a policy of experiments) */
+    int32_t is_exact_start;             /* the state began as a recorded one: PFNs may be judged */
+    int64_t seed;                       /* of everything random in this machine */
     int32_t nr_claim_hints;             /* answers left in claim_hints */
     uint64_t claim_hints;               /* recorded answers to 'does the pageblock change its type', the next in bit 0 */
     int64_t watermark_boost_factor;
@@ -691,6 +693,8 @@ void mm_first_zones_zonelist(const MMState *s, mm_alloc_context *ac);
 void mm_prep_new_page(MMState *s, uint32_t pfn, uint32_t order, uint32_t gfp, uint32_t alloc_flags);
 int mm_zone_watermark_ok(const MMState *s, const mm_zone *z, uint32_t order, int64_t mark, int32_t highest_zoneidx,
                          uint32_t alloc_flags, int64_t free_pages);
+int32_t mm_expected_zone(MMState *s, uint32_t gfp, uint32_t order, int32_t nid, int32_t cpu);
+uint32_t mm_alloc_in_zone(MMState *s, int32_t zone_nr, uint32_t gfp, uint32_t order, int32_t cpu);
 uint32_t mm_take_pcp_pages(MMState *s, mm_zone *z, int32_t mt, uint32_t nr_pages, int32_t cpu);
 int mm_rmqueue_fallback(MMState *s, mm_zone *z, uint32_t order, int32_t start_mt, uint32_t alloc_flags);
 int64_t mm_move_freepages_block(MMState *s, mm_zone *z, uint32_t pfn, int32_t mt, int32_t *num_movable);

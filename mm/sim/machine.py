@@ -7,6 +7,9 @@ real kernel (`Machine.from_snapshot`).  Subsystems are attached here and registe
 import collections.abc
 import operator
 
+import numpy as np
+
+from mm._fast import image
 from mm._fast.machine_core import MachineCore
 from mm._fast.state import mm_limits
 from mm.physical import mm_init
@@ -79,14 +82,11 @@ class Machine(MachineCore):
 
     memblock = None
     boot_log = ()
-    seed = 0
-    is_exact_start = False
 
     def __init__(self, memory=None, *, nodes=1, cpus=1, seed=0, zones=None, memory_map=None, distances=None,
                  kernelcore=None, movablecore=None, reserve=DEBIAN_6_1, thp=None, kernel=KERNEL):
         if kernel != KERNEL:
             raise ValueError(f"kernel {kernel!r}: only {KERNEL!r} is modelled")
-        self.seed = operator.index(seed)
         self.memblock, spans, log = _firmware_memory(memory, memory_map, nodes, is_pc=zones is None)
         node_bytes = _node_bytes(spans, nodes)
         _set_nodes(self.memblock, spans, node_bytes)
@@ -96,8 +96,34 @@ class Machine(MachineCore):
         super().__init__(layout.nr_pages, len(node_bytes), len(cpu_node), cpu_node)
         if distances is not None:
             self.node_distance[:] = _checked_distances(distances, len(node_bytes))
+        self.g["seed"] = operator.index(seed)
         mm_init.boot(self, layout, zones is None if thp is None else bool(thp))
         self.boot_log = log + layout.log
+
+    @property
+    def seed(self):
+        """Seed of everything random in this machine."""
+        return int(self.g["seed"][0])
+
+    @property
+    def is_exact_start(self):
+        """Whether the state began as a recorded one, so that page frames may be compared with the recording."""
+        return bool(self.g["is_exact_start"][0])
+
+    def checkpoint(self):
+        """The whole state as bytes, for `restore`; an image of this build, no archive format."""
+        return image.to_bytes(self).tobytes()
+
+    @classmethod
+    def restore(cls, data):
+        """The machine of a checkpoint.
+
+        Raises
+        ------
+        ValueError
+            Bytes that are no checkpoint of this build, or hold a state that breaks an invariant.
+        """
+        return image.from_bytes(cls, np.frombuffer(data, np.uint8))
 
     @property
     def sysctl(self):
@@ -132,7 +158,7 @@ class Machine(MachineCore):
         self = cls.__new__(cls)
         MachineCore.__init__(self, *_snapshot.shape_of(snap))
         _snapshot.load_into(snap, self)
-        self.is_exact_start = True
+        self.g["is_exact_start"] = True
         return self
 
     def replay(self, trace, mode="free", guided_until_ns=None, infer=None, sampler=None, progress=None):

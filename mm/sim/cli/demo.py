@@ -12,7 +12,6 @@ from mm.sim.convert import convert
 from mm.sim.verify import verify_one
 
 RECORDING = pathlib.Path(mm.__file__).parent / "sim" / "demo"
-COMMAND = "mm replay {trace} --snapshot {snapshot} -o {run}"
 
 
 def run_demo(output, share):
@@ -39,11 +38,12 @@ def run_demo(output, share):
     write_report([run], page)
     share("judging")(0, None)
     row = verify_one(RECORDING)
+    again = f"mm replay {trace} --snapshot {snapshot} -o {output / 'again'}"
     return [
         "A workload on a real Linux 6.1 with two CPUs, replayed from its first event to its last without correction:",
         f"  {conversion.metadata['lines']['events']} kernel events, {row['seconds']} s to convert, replay and compare",
         f"  {row['matched']} of {row['total']} allocations got the page frame that the kernel gave",
         f"  free lists, per-cpu lists and counters at the end: {'equal' if row['lists_equal'] else 'different'}",
         *([f"  {row['why']}"] if row["why"] else []),
-        "", f"report  {page}", f"run     {run}", f"again   {COMMAND.format(trace=trace, snapshot=snapshot, run=run.with_name("again"))}",
+        "", f"report  {page}", f"run     {run}", f"again   {again}",
     ], row["status"] == "ok"
