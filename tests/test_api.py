@@ -5,8 +5,9 @@ import re
 import subprocess
 import sys
 
-import mm
 import pytest
+
+import mm
 
 ROOT = pathlib.Path(__file__).parents[1]
 IMPORT_SECONDS = 0.3

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+
 from mm.sim.cli import EXIT_OK, EXIT_SHORT, EXIT_USAGE, build_parser, main
 from mm.sim.cli.completion import commands_of
 

@@ -5,8 +5,9 @@ import random
 import shutil
 import subprocess
 
-import mm
 import pytest
+
+import mm
 from mm.sim.image import load_image, save_image
 from mm.sim.snapshot import SnapshotError
 

@@ -7,9 +7,10 @@ import subprocess
 import sys
 import textwrap
 
-import mm
 import numpy as np
 import pytest
+
+import mm
 
 MODULE = """
     # cython: language_level=3

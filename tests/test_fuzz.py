@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+
 from mm.debug.fuzz import Round, fuzz
 
 ROOT = pathlib.Path(__file__).parents[1]

@@ -13,7 +13,6 @@ import sys
 ROOT = pathlib.Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs" / "generate"))
 
-import pxd as pxds  # noqa: E402
 
 FOLDERS = ("physical", "swap", "file", "virtual", "reclaim", "policy", "debug", "sim")
 WHOLE_MACHINE = {"mm._fast.machine_core", "mm._fast.verify", "mm._fast.image", "mm._fast.capi"}

@@ -1,9 +1,9 @@
 """The bundled recordings of a real Linux 6.1: every result, list and counter is equal."""
 
 import pytest
-from mm.sim.verify import verify_one
-
 from conftest import RECORDINGS
+
+from mm.sim.verify import verify_one
 
 SCRIPTED = ("A1", "B1", "C1", "D1", "E1", "F1", "X5")
 BOOT = ("Gtune", "G256", "G512", "G1024", "G2n", "G6144")

@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+
 from mm.sim.verify import STATUSES, kind_of, verify, verify_one
 
 

@@ -162,9 +162,16 @@ class Machine(MachineCore):
         return self
 
     def replay(self, trace, mode="free", guided_until_ns=None, infer=None, sampler=None, progress=None):
-        """Run a trace on this machine; see mm.sim.replay.replay, whose Replay it returns."""
-        from mm.sim.replay import replay
+        """Run a trace on this machine; see mm.sim.replay.replay, whose Replay it returns.
 
+        A trace with times is sampled along the way, so that the result has `to_table()` and `report(path)`.
+        """
+        from mm.sim.replay import has_times, replay
+
+        if sampler is None and has_times(trace):
+            from mm.sim.run import watch
+
+            return watch(self, trace, mode, guided_until_ns, infer, progress)
         return replay(self, trace, mode, guided_until_ns, infer, sampler=sampler, progress=progress)
 
 

@@ -41,6 +41,8 @@ class Replay:
         Hidden bulk allocations were inferred.
     why : str
         What a reader must know of the figures.
+    run : mm.Run or None
+        What was sampled along the way.
     """
 
     pfn: object
@@ -49,6 +51,21 @@ class Replay:
     is_exact: bool
     inferred: bool
     why: str = ""
+    run: object = None
+
+    def to_table(self, name="samples"):
+        """A table of the run (mm.sim.run); a trace without times has none."""
+        return self._watched().to_table(name)
+
+    def report(self, path):
+        """Write the HTML report of the run."""
+        return self._watched().report(path)
+
+    def _watched(self):
+        if self.run is None:
+            raise ValueError("this replay was not sampled: its trace has no times; `mm replay` and mm.sim.run.record leave "
+                             "a run of any trace")
+        return self.run
 
     @property
     def inferred_pages(self):
@@ -71,6 +88,14 @@ class Replay:
                 "one_step_agreement_ratio": self.one_step_agreement_ratio, "inferred_pages": self.inferred_pages,
                 "alloc_failures": self.counts["alloc_failures"], "lost_events": self.counts["lost_events"],
                 "gaps": self.counts["gaps"], "why": self.why}
+
+
+def has_times(trace):
+    """Does the trace say when its events happened?"""
+    if len(trace) == 0:
+        return False
+    last = trace.batch(trace.nr_batches - 1).time_ns
+    return bool(last[-1] > trace.batch(0).time_ns[0])
 
 
 def _ratio(part, whole):

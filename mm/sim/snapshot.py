@@ -105,6 +105,8 @@ def read_snapshot(path):
         Missing or damaged file, missing array, columns or sizes that contradict each other.
     """
     path = pathlib.Path(path)
+    if not path.is_file():
+        raise SnapshotError(f"{path}: no such file")
     snapshot = Snapshot(path, read_meta(path.parent), read_npz(path))
     needed = ["glob", "node", "zone", "pcp", "vmev", "free_seg", "free_pfn", "pcpl_seg", "pcpl_pfn", "pcpl_mt", "pblk_seg",
               "pblk", "zlst_seg", "zlst"]

@@ -169,7 +169,9 @@ def verify_ops(directory, results=None):
         failures.insert(0, f"first wrong result at op {i} ({OPS[ops['op'][i]]} order {ops['order'][i]}): recorded "
                            f"{ops['res'][i]}, model {res[i]}")
     if results is not None:
-        np.savez(pathlib.Path(results) / f"{directory.name}-ops.npz", res=res, aux=aux)
+        kept = pathlib.Path(results) / directory.name
+        kept.mkdir(exist_ok=True)
+        np.savez_compressed(kept / "ops.npz", **(ops | {"res": res, "aux": aux}))
     return {"dataset": directory.name, "kind": "ops", "status": "ok" if matched == total and all(checked) else "short",
             "matched": matched, "total": total, "lists_equal": all(checked), "snapshots_equal": sum(checked),
             "snapshots": len(checked), "seconds": round(time.perf_counter() - start, 3), "why": "; ".join(failures[:5])}

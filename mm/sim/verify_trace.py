@@ -8,7 +8,6 @@ import pathlib
 import tempfile
 import time
 
-import numpy as np
 
 from mm.sim import snapshot as snapshots
 from mm.sim.convert import convert
@@ -39,7 +38,7 @@ def verify_trace(directory, results=None):
             seen = trace.op_counts()
             losses = outcome.counts["lost_events"]
             if results is not None:
-                np.savez(pathlib.Path(results) / f"{directory.name}-trace.npz", pfn=outcome.pfn)
+                _keep(trace, outcome.pfn, pathlib.Path(results) / directory.name)
     machine.verify()
     differences = snapshots.compare(snapshots.read_snapshot(directory / "snap-after.npz"), machine)
     inferred = outcome.inferred_pages / max(outcome.counts["allocs"], 1)
@@ -49,6 +48,13 @@ def verify_trace(directory, results=None):
     row["status"], row["why"] = _judge(machine, outcome, seen, losses, differences, inferred, directory)
     row["seconds"] = round(time.perf_counter() - start, 3)
     return row
+
+
+def _keep(trace, pfn, directory):
+    """The trace with the model's answers in place of the recorded ones."""
+    directory.mkdir(exist_ok=True)
+    columns = {name: trace.column(name) for name in trace.columns if name not in ("pfn", "comm")}
+    Trace.from_arrays(**columns, pfn=pfn).save(directory / "trace.arrow")
 
 
 def _judge(machine, outcome, seen, losses, differences, inferred, directory):

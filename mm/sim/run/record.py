@@ -70,6 +70,20 @@ def record(machine, trace, path, mode="free", guided_until_ns=None, seed=0, prog
             notes=[note for note in (result.why, *trace.metadata.get("notes", [])) if note], **details)
 
 
+def watch(machine, trace, mode="free", guided_until_ns=None, infer=None, progress=None, max_samples=400):
+    """Replay a trace, keep every result, and attach a temporary run, so that the Replay can be tabled and drawn.
+
+    Parameters are those of `mm.sim.replay.replay`; nothing is digested and no other figure is measured.
+    """
+    with RunWriter(None, machine, interval_ns=1, max_samples=max_samples) as writer:
+        writer.sampler.sample(machine, _first_time(trace), **dict.fromkeys(PROGRESS, 0))
+        result = _replay.replay(machine, trace, mode, guided_until_ns, infer, sampler=writer.sampler, progress=progress)
+        result.run = writer.finish("open loop", _figures(result, {}, None), settings={"replay mode": mode},
+                                   counts={name: count for name, count in result.counts.items() if count},
+                                   notes=[result.why] if result.why else [])
+    return result
+
+
 def state_digest(machine):
     """SHA-256 over the arrays that are the state of a machine, in hexadecimal."""
     machine.fold_counters()
