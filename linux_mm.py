@@ -25,7 +25,7 @@ def foreign_module(spec):
     if spec is None:
         return "nothing"
     if not spec.origin:
-        return str(list(spec.submodule_search_locations or ["unknown"])[0])
+        return next(iter(spec.submodule_search_locations or ["unknown"]))
     origin = pathlib.Path(spec.origin)
     try:
         is_ours = origin.name == "__init__.py" and MARK in origin.read_text(encoding="utf-8")

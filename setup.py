@@ -50,7 +50,8 @@ def core_extension():
     translated = cythonize(modules, compiler_directives=DIRECTIVES, build_dir="build/cython", include_path=[str(ROOT)],
                            nthreads=0 if sys.platform == "darwin" else os.cpu_count() or 1)
     return Extension("mm._fast._core", [source for module in translated for source in module.sources],
-                     include_dirs=["mm/include", numpy.get_include()], define_macros=macros(), extra_compile_args=CFLAGS)
+                     include_dirs=["mm/include", numpy.get_include()], define_macros=macros(),
+                     extra_compile_args=CFLAGS)
 
 
 class BuildCore(build_ext):
@@ -61,7 +62,7 @@ class BuildCore(build_ext):
         self.build_temp += "".join("-" + name for name, value in ext.define_macros if value == "1")
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             objects = list(pool.map(lambda source: self.compile_one(ext, source), ext.sources))
-        for_c = [name for name, source in zip(objects, ext.sources) if is_for_c(source)]
+        for_c = [name for name, source in zip(objects, ext.sources, strict=True) if is_for_c(source)]
         ext.sources, ext.extra_objects, ext.depends = [], objects, objects
         super().build_extension(ext)
         self.compiler.create_static_lib(for_c, "mm", output_dir=str(pathlib.Path(self.build_lib, LIBRARY).parent))

@@ -1,4 +1,4 @@
-"""The package from outside: importing it is cheap, its names are there, and another module of its name is told apart."""
+"""The package from outside: importing it is cheap, its names are there, another module of its name is told apart."""
 
 import pathlib
 import re
@@ -30,8 +30,8 @@ def test_import_is_quick_and_brings_nothing_heavy():
 
 
 def test_masks_need_neither_numpy_nor_arrow():
-    assert python("import sys, mm", "print(hex(mm.GFP_KERNEL))", "print('numpy' in sys.modules, 'pyarrow' in sys.modules)") \
-        == "0xcc0\nFalse False\n"
+    out = python("import sys, mm", "print(hex(mm.GFP_KERNEL))", "print({'numpy', 'pyarrow'} & set(sys.modules))")
+    assert out == "0xcc0\nset()\n"
 
 
 def test_star_import_gives_what_all_names():
@@ -46,8 +46,8 @@ def test_names_have_the_values_of_linux_6_1():
     assert getattr(mm, "__GFP_COMP") == mm.GFP_COMP == 0x40000
 
 
-@pytest.mark.parametrize("name", ["Machine", "Trace", "convert", "Run", "AllocationFailed", "BadFree", "VMBug", "SnapshotError",
-                                  "TraceError", "RunError"])
+@pytest.mark.parametrize("name", ["Machine", "Trace", "convert", "Run", "AllocationFailed", "BadFree", "VMBug",
+                                  "SnapshotError", "TraceError", "RunError"])
 def test_public_names(name):
     assert getattr(mm, name).__doc__
     assert name in dir(mm)

@@ -43,7 +43,8 @@ def test_info(run):
 
 @pytest.mark.parametrize("arguments, word", [
     ([], "COMMAND"), (["frobnicate"], "frobnicate"), (["verify"], "DATASET"), (["replay", "x"], "--snapshot"),
-    (["fuzz", "--seconds", "-1"], "positive"), (["fuzz", "--seconds", "soon"], "soon"), (["completion", "tcsh"], "tcsh"),
+    (["fuzz", "--seconds", "-1"], "positive"), (["fuzz", "--seconds", "soon"], "soon"),
+    (["completion", "tcsh"], "tcsh"),
     (["replay", "t", "--snapshot", "s", "-o", "r", "--guided-until", "5s"], "guided"),
     (["replay", "t", "--snapshot", "s", "-o", "r", "--mode", "guided", "--guided-until", "late"], "late"),
     (["convert", "/nonexistent/file", "/tmp/never"], "/nonexistent/file"),
@@ -142,5 +143,5 @@ def test_convert_replay_report(run, recording, tmp_path):
     assert run("report", folder, "-o", page)[0] == EXIT_OK
     assert page.exists()
     assert_one_line_error(run("report", tmp_path / "nothing", "-o", page), "nothing")
-    assert_one_line_error(run("replay", recording("H3") / "trace.txt.zst", "--snapshot", recording("H3") / "snap-before.npz",
-                              "-o", tmp_path / "other"), "trace.txt.zst")
+    assert_one_line_error(run("replay", recording("H3") / "trace.txt.zst", *again[2:4], "-o", tmp_path / "other"),
+                          "trace.txt.zst")

@@ -28,7 +28,7 @@ def defined():
         for _, code, _, _ in pxds.logical_lines(path.read_text()):
             function = pxds.prototype(code) if code.startswith("cdef public") else None
             if function:
-                assert function.name not in functions, f"{function.name} is defined in {path} and {files[function.name]}"
+                assert function.name not in functions, f"{function.name}: {path}, {files[function.name]}"
                 functions[function.name], files[function.name] = (function.ret, function.args), path
     return functions, files
 

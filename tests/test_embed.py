@@ -38,8 +38,8 @@ SETUP = """
     from Cython.Build import cythonize
     from setuptools import Extension, setup
 
-    setup(ext_modules=cythonize([Extension("their_simulator", ["their_simulator.pyx"], include_dirs=[mm.get_include()])],
-                                include_path=[{parent!r}]))
+    module = Extension("their_simulator", ["their_simulator.pyx"], include_dirs=[mm.get_include()])
+    setup(ext_modules=cythonize([module], include_path=[{parent!r}]))
 """
 
 

@@ -1,7 +1,7 @@
 """Imports and cimports point down only.
 
 The order of layers, lowest first: mm.errors, the compiled core (its own folders in the same order inside, then what
-knows the whole machine), physical, swap, file, virtual, reclaim, policy, debug, sim with the command line, and `mm` itself.
+knows the whole machine), physical, swap, file, virtual, reclaim, policy, debug, sim with the command line, `mm` itself.
 A call through core.pxd counts as an arrow to the module that defines the function; the way up is the table MMOps.
 """
 

@@ -25,7 +25,6 @@ DIRECTIVE = re.compile(r"^\s*#\s*(?:cython|distutils)\s*:|@cython\.|^\s*cimport 
 OLD_SYNTAX = re.compile(r"^\s*(?:DEF\s+\w+\s*=|IF\s+.+:|ELIF\s+.+:|ELSE\s*:|include\s+[\"'])", re.M)
 STAR_IMPORT = re.compile(r"^\s*from\s+[\w.]+\s+c?import\s+\*", re.M)
 MACHINE_PATH = re.compile(r"(?<![\w.])/(?:home(?!/me\b)|root|work|Users)/\w")
-CDEF = re.compile(r"^\s*(?:cdef|cpdef)\s+(?!class\b|enum\b|struct\b|extern\b|packed\b|union\b)[^=:]*?\w+\s*(?:\"\w+\")?\(")
 
 
 def files(*suffixes, folders=("mm", "tests", "docs", "bench")):
@@ -85,7 +84,8 @@ def test_sizes(path):
 
 
 def test_inline_functions_are_short():
-    long = [f"{name(path)}:{function}: {n} lines" for path in files(".pxd") for function, is_inline, n in functions(path)
+    long = [f"{name(path)}:{function}: {n} lines"
+            for path in files(".pxd") for function, is_inline, n in functions(path)
             if is_inline and n > LONG_FUNCTIONS.get(f"{name(path)}:{function}", MAX_INLINE_LINES)]
     assert long == []
 
@@ -114,8 +114,9 @@ def test_c_functions_say_how_they_fail():
     bad = []
     for path in files(".pyx", ".pxd", folders=("mm",)):
         text = without_strings(path.read_text())
-        for match in re.finditer(r"^(?P<indent>[ ]*)(?:cdef|cpdef) (?P<head>(?:inline |public |api )*)(?P<rest>[^\n=(]*?)"
-                                 r"(?P<name>\w+)(?:\s*\"\w+\")?\((?P<tail>(?:[^()]|\([^()]*\))*\)[^\n]*)", text, re.M):
+        for match in re.finditer(r"^(?P<indent>[ ]*)(?:cdef|cpdef) (?P<head>(?:inline |public |api )*)"
+                                 r"(?P<rest>[^\n=(]*?)(?P<name>\w+)(?:\s*\"\w+\")?\("
+                                 r"(?P<tail>(?:[^()]|\([^()]*\))*\)[^\n]*)", text, re.M):
             if match["rest"].split()[:1] in (["extern"], ["class"], ["struct"], ["enum"]):
                 continue
             is_object = match["rest"].strip(" *") in ("", "object", "list", "dict", "tuple", "bytes", "str")
@@ -126,7 +127,8 @@ def test_c_functions_say_how_they_fail():
 
 def test_folders_are_small():
     for folder in {path.parent for path in files(".py", ".pyx", ".pxd", folders=("mm",))}:
-        modules = {path.stem for path in folder.iterdir() if path.suffix in (".py", ".pyx", ".pxd")} - {"__init__", "__main__"}
+        modules = {path.stem for path in folder.iterdir() if path.suffix in (".py", ".pyx", ".pxd")}
+        modules -= {"__init__", "__main__"}
         assert len(modules) <= MAX_MODULES, f"{name(folder)} has {len(modules)} modules"
 
 

@@ -109,7 +109,8 @@ def test_broken_file_is_named(copy_of, name, how):
 @pytest.mark.parametrize("arrays", [
     {"op": None}, {"op": np.array(["a", "b"])}, {"op": np.zeros((2, 2), int)}, {"op": np.zeros(3, int)}, {"aux": None},
     {"order": np.full(123503, 99)}, {"slot": np.full(123503, -7)}, {"slot": np.full(123503, 1 << 40)},
-    {"gfp": np.full(123503, -1)}, {"gfp": np.full(123503, 0x6)}, {"cpu": np.full(123503, 77)}, {"nid": np.full(123503, 9)},
+    {"gfp": np.full(123503, -1)}, {"gfp": np.full(123503, 0x6)}, {"cpu": np.full(123503, 77)},
+    {"nid": np.full(123503, 9)},
     {"op": np.full(123503, 200)}, {"op": np.full(123503, 3), "arg": np.full(123503, 1 << 45)},
     {"op": np.full(123503, 4)}, {"op": np.full(123503, 6)}, {"op": np.full(123503, 5), "arg": np.full(123503, -1)},
 ], ids=lambda arrays: "-".join(arrays))
@@ -120,7 +121,8 @@ def test_hostile_operations_are_refused(copy_of, arrays):
 
 
 @pytest.mark.parametrize("change", [
-    {"fields": None}, {"fields": {"glob": "x"}}, {"config": {}}, {"cpu_node": ["a"]}, {"cpu_node": [3]}, {"cpu_node": []},
+    {"fields": None}, {"fields": {"glob": "x"}}, {"config": {}}, {"cpu_node": ["a"]}, {"cpu_node": [3]},
+    {"cpu_node": []},
     {"config": {"MAX_ORDER": 12}}, {"fields": {"glob": [], "node": [], "zone": [], "pcp": [], "vmev": []}},
 ], ids=str)
 def test_hostile_meta_is_refused(copy_of, change):

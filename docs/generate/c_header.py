@@ -6,7 +6,8 @@ import re
 
 import pxd as pxds
 
-PLAIN = {"void", "char", "int", "bint", "size_t"} | {f"{sign}int{bits}_t" for sign in ("", "u") for bits in (8, 16, 32, 64)}
+PLAIN = {"void", "char", "int", "bint", "size_t"}
+PLAIN |= {f"{sign}int{bits}_t" for sign in ("", "u") for bits in (8, 16, 32, 64)}
 HEADING = """/* The core of linux-mm for C: layout of the state, and every function of it that C can call.
  *
  * Made by docs/generate from mm/_fast/core.pxd, which with state.pxd is the reading copy.  Link libmm.a, or the library
@@ -79,7 +80,7 @@ def header(root):
     files = Collector(root)
     files.read("mm._fast.gfp")
     used = [parsed for parsed in files.files.values() if parsed.blocks]
-    types = {block.name for parsed in used for block in parsed.blocks} | {p.name for parsed in used for p in parsed.pointers}
+    types = {thing.name for parsed in used for thing in (*parsed.blocks, *parsed.pointers)}
     counts = collections.Counter(item.name for parsed in used for block in parsed.blocks if block.kind == "enum"
                                  for item in block.items)
     shared = {name for name, n in counts.items() if n > 1}
@@ -172,8 +173,8 @@ def capi_pxd(root):
     return "\n".join([
         "# The core's C functions for other packages: cimport them from here, not from core.pxd.",
         "#",
-        "# Made by docs/generate from core.pxd.  Cython gives another package pointers to these at import time, so that",
-        "# package links with nothing of ours.",
+        "# Made by docs/generate from core.pxd.  Cython gives another package pointers to these at import time, so",
+        "# that package links with nothing of ours.",
         "", *cimports(core), "",
         *(wrapped(f"cdef {declarator(f.ret, f.name)}(", f.args, ") noexcept nogil") for f in core.functions), ""])
 
@@ -216,7 +217,8 @@ def cimports(core):
     by_module = {}
     for name, module in core.cimports.items():
         by_module.setdefault(module, []).append(name)
-    return [wrapped(f"from {module} cimport ", [(name, "") for name in names], "", "(") for module, names in by_module.items()]
+    return [wrapped(f"from {module} cimport ", [(name, "") for name in names], "", "(")
+            for module, names in by_module.items()]
 
 
 def wrapped(start, args, end, parenthesis=""):

@@ -13,7 +13,7 @@ HEADING = """# What is modelled
 
 Made by docs/generate from docs/spec_rows.csv and the `spec` marks of the tests; do not edit.
 
-The specification of the whole memory manager has {total} rows. *Modelled*: a test of this repository passes exactly when
+The specification of the whole memory manager has {total} rows. *Modelled*: a test of this repository passes only if
 the row's condition holds. *In part*: such a test covers some of the row; what is missing is named. *Absent*: not there,
 or not proven by a test.
 
@@ -65,12 +65,13 @@ def page(root):
     if unknown:
         raise ValueError(f"tests cite rows that do not exist: {', '.join(unknown)}")
     counts = collections.Counter(status_of(marks.get(row[0]))[0] for row in rows)
-    out = [HEADING.format(total=len(rows), modelled=counts["modelled"], in_part=counts["in part"], absent=counts["absent"])]
+    out = [HEADING.format(total=len(rows), modelled=counts["modelled"], in_part=counts["in part"],
+                          absent=counts["absent"])]
     sheet = None
     for name, of, topic, works_when in rows:
         if of != sheet:
             sheet = of
-            out.append(f"\n## {sheet}\n\n| row | topic | works when | status | missing | tests |\n| --- | --- | --- | --- | --- | --- |")
+            out.append(f"\n## {sheet}\n\n| row | topic | works when | status | missing | tests |\n|{' --- |' * 6}")
         status, missing = status_of(marks.get(name))
         tests = ", ".join(dict.fromkeys(pathlib.Path(path).stem for path, _ in marks.get(name, ())))
         out.append(f"| {name} | {topic} | {works_when} | {status} | {missing} | {tests} |")

@@ -1,7 +1,7 @@
 """Reads the subset of Cython that the `.pxd` files of this package use.
 
-Enums, structs, function pointer types, C prototypes, verbatim C blocks, cimports; with their comments.  Anything else is
-skipped.  Used by the generators and by the tests that compare declarations.
+Enums, structs, function pointer types, C prototypes, verbatim C blocks, cimports; with their comments.  Anything else
+is skipped.  Used by the generators and by the tests that compare declarations.
 """
 
 import dataclasses

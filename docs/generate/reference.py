@@ -27,7 +27,8 @@ def command_line():
     from mm.sim.cli.completion import commands_of, help_of
 
     parser = build_parser()
-    out = ["## The command `mm`", "", "Exit status: 0 done, 1 a judgement fell short, 2 the caller's mistake, 3 a bug of this package.", ""]
+    out = ["## The command `mm`", "",
+           "Exit status: 0 done, 1 a judgement fell short, 2 the caller's mistake, 3 a bug of this package.", ""]
     for name, sub in commands_of(parser).items():
         usage = " ".join(argparse_usage(sub).split())
         out += [f"### mm {name}", "", help_of(parser, name) + ".", "", "```", usage, "```", ""]
@@ -85,7 +86,8 @@ def knobs():
 
     rows = [(f"`{knob.name}`", f"{knob.low} to {knob.high}" if knob.nr_values else "text",
              "from the size of memory" if knob.default is None else knob.default, knob.doc) for knob in KNOBS.values()]
-    return ["## Knobs", "", "Read and written as `m.sysctl[name]`.", "", *table(("sysctl", "range", "default", "meaning"), *rows)]
+    return ["## Knobs", "", "Read and written as `m.sysctl[name]`.", "",
+            *table(("sysctl", "range", "default", "meaning"), *rows)]
 
 
 def trace():
@@ -94,6 +96,7 @@ def trace():
 
     out = ["## Trace operations", ""]
     for name, title in (("TraceOp", "Column `op`"), ("TraceCause", "Column `cause`"), ("TraceFlag", "Column `flags`")):
-        rows = [(f"`{item.name}`", hex(item) if name == "TraceFlag" else int(item)) for item in getattr(trace_ops, name)]
+        rows = [(f"`{item.name}`", hex(item) if name == "TraceFlag" else int(item))
+                for item in getattr(trace_ops, name)]
         out += [f"### {title}", "", *table(("name", "value"), *rows)]
     return out

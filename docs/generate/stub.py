@@ -49,7 +49,8 @@ def attributes(body):
 def methods(body):
     """Public methods and properties."""
     out = []
-    pattern = r"^    (?P<decorator>@\w+\n    )?def (?P<name>\w+)\((?P<args>[^)]*)\):\n(?P<code>(?:        [^\n]*\n|\n)*)"
+    pattern = (r"^    (?P<decorator>@\w+\n    )?def (?P<name>\w+)\((?P<args>[^)]*)\):\n"
+               r"(?P<code>(?:        [^\n]*\n|\n)*)")
     for match in re.finditer(pattern, body, re.M):
         if match["name"].startswith("_") and match["name"] != "__init__":
             continue

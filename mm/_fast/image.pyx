@@ -1,10 +1,10 @@
 """Machine images: the whole state as one block of bytes that a program without Python can load and run.
 
-Linux: none.  An image is a header, then every array of the machine at an offset that is a multiple of 64, in native byte
-order (docs/snapshot.md).  `mm_image_load` points an MMState into the block, which becomes the machine's memory: nothing is
-copied or allocated, and the block may be a private mapping of a file.  Not in an image: the callbacks of MMOps.
-Invariants: whatever the bytes are, `mm_image_load` answers an image_error and never reads outside the block, and a state
-that it accepts has passed the audit.  Cost: one pass over the pages, the audit's two.
+Linux: none.  An image is a header, then every array of the machine at an offset that is a multiple of 64, in native
+byte order (docs/snapshot.md).  `mm_image_load` points an MMState into the block, which becomes the machine's memory:
+nothing is copied or allocated, and the block may be a private mapping of a file.  Not in an image: the callbacks of
+MMOps.  Invariants: whatever the bytes are, `mm_image_load` answers an image_error and never reads outside the block,
+and a state that it accepts has passed the audit.  Cost: one pass over the pages, the audit's two.
 """
 
 import numpy as np
@@ -14,11 +14,12 @@ from libc.string cimport memcmp, memcpy, memset
 
 from mm._fast.core cimport (mm_image_bytes, mm_image_load, mm_image_save, mm_refresh_fast_requests, mm_refresh_zone,
                             mm_verify)
-from mm._fast.state cimport (IMAGE_BAD_INDEX, IMAGE_BAD_MAGIC, IMAGE_BAD_SIZE, IMAGE_BAD_STATE, IMAGE_MISALIGNED, IMAGE_OK,
-                             IMAGE_OTHER_LAYOUT, IMAGE_TOO_SHORT, MAX_NR_ZONES, MAX_NUMNODES, MAX_ORDER_NR_PAGES,
-                             MIGRATE_TYPES, MMGlobals, MMOps, MMState, NR_FAST_REQUESTS, NR_FREE_LISTS, NR_PCP_LISTS,
-                             PG_buddy, PG_pcp, PG_tail, PG_valid, PG_ZONE_MASK, PG_ZONE_SHIFT, fast_request,
-                             page_cold, page_hot, pageblock_nr_pages, per_cpu_pages, pglist_data, task_context, zone)
+from mm._fast.state cimport (IMAGE_BAD_INDEX, IMAGE_BAD_MAGIC, IMAGE_BAD_SIZE, IMAGE_BAD_STATE, IMAGE_MISALIGNED,
+                             IMAGE_OK, IMAGE_OTHER_LAYOUT, IMAGE_TOO_SHORT, MAX_NR_ZONES, MAX_NUMNODES,
+                             MAX_ORDER_NR_PAGES, MIGRATE_TYPES, MMGlobals, MMState, NR_FAST_REQUESTS, NR_FREE_LISTS,
+                             NR_PCP_LISTS, PG_buddy, PG_pcp, PG_tail, PG_valid, PG_ZONE_MASK, PG_ZONE_SHIFT,
+                             fast_request, page_cold, page_hot, pageblock_nr_pages, per_cpu_pages, pglist_data,
+                             task_context, zone)
 from mm._fast.vm_event_item cimport NR_VM_EVENT_ITEMS
 
 cdef enum:
@@ -287,7 +288,8 @@ def from_bytes(cls, const uint8_t[::1] data):
 
 WHY = {
     int(IMAGE_TOO_SHORT): "shorter than an image must be", int(IMAGE_BAD_MAGIC): "not a machine image",
-    int(IMAGE_OTHER_LAYOUT): "an image of a build with other structs", int(IMAGE_MISALIGNED): "the block is not aligned",
+    int(IMAGE_OTHER_LAYOUT): "an image of a build with other structs",
+    int(IMAGE_MISALIGNED): "the block is not aligned",
     int(IMAGE_BAD_SIZE): "its sizes are out of range or contradict each other",
     int(IMAGE_BAD_INDEX): "it names a page, zone, node or list that does not exist",
     int(IMAGE_BAD_STATE): "its state breaks an invariant",

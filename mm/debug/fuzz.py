@@ -161,8 +161,8 @@ class Round:
     seed : int
     """
 
-    OPERATIONS = ("alloc", "alloc", "alloc", "alloc", "free", "free", "free", "free", "bulk", "free_list", "split", "drain",
-                  "contig_range", "contig_pages", "bad_free", "bad_alloc")
+    OPERATIONS = (*["alloc", "free"] * 4, "bulk", "free_list", "split", "drain", "contig_range", "contig_pages",
+                  "bad_free", "bad_alloc")
 
     def __init__(self, seed):
         self.rng = random.Random(seed)
@@ -289,8 +289,8 @@ class Round:
 
     def do_bad_alloc(self):
         """Requests that do not exist."""
-        wrong = self.rng.choice(({"order": MAX_ORDER}, {"order": -1}, {"cpu": len(self.core.cpu_node)}, {"gfp": 1 << 32},
-                                 {"node": len(self.core.nodes)}, {"gfp": 0x6}))
+        wrong = self.rng.choice(({"order": MAX_ORDER}, {"order": -1}, {"cpu": len(self.core.cpu_node)},
+                                 {"node": len(self.core.nodes)}, {"gfp": 1 << 32}, {"gfp": 0x6}))
         try:
             self.core.alloc_pages(**{"gfp": GFPS[0], **wrong})
         except ValueError:

@@ -13,12 +13,14 @@ import numpy as np
 
 from mm._fast.sim.replay import COLUMNS, Replayer
 from mm._fast.sim.trace_ops import TraceOp
+from mm.sim.trace_format import TraceError
 
 MODES = ("free", "guided")
 MAX_CHUNK_ROWS = 65536
 MIN_CHUNK_ROWS = 512
 SAMPLES = 400               # wanted along a run; decides the chunk between two samples
 HANDLE_NONE = 0xffffffff
+SPARE_HANDLES = 1 << 22     # a short part of a long trace may name handles of the whole
 END_OF_TIME = (1 << 63) - 1
 INFERRED = ("inferred_below_head", "inferred_list_empty", "inferred_refill", "inferred_drain")
 
@@ -145,7 +147,7 @@ def replay(machine, trace, mode="free", guided_until_ns=None, infer=None, keep_r
     done = 0
     for columns, is_last in _chunks(trace, sampler):
         n = len(columns["op"])
-        replayer.reserve_handles(_nr_handles(columns["handle"]))
+        replayer.reserve_handles(_nr_handles(columns, done, total))
         if is_recorded or mode == "guided":
             replayer.push(columns, pfn, is_last)
         else:
@@ -181,9 +183,23 @@ def _chunks(trace, sampler):
             yield part, seen == nr_rows
 
 
-def _nr_handles(handle):
-    named = handle[handle != HANDLE_NONE]
-    return int(named.max()) + 1 if len(named) else 0
+def _nr_handles(columns, first_row, total):
+    """Handles that these rows name, the upper halves of splits included.
+
+    Raises TraceError for a handle beyond what as many rows can need: the table of handles would not fit in memory.
+    """
+    named = columns["handle"].copy()
+    is_split = columns["op"] == TraceOp.TRACE_SPLIT
+    named = np.concatenate([named, columns["flags"][is_split]])
+    row = np.concatenate([np.arange(len(is_split)), np.flatnonzero(is_split)])
+    is_named = named != HANDLE_NONE
+    if not is_named.any():
+        return 0
+    at = int(np.argmax(np.where(is_named, named, 0)))
+    if named[at] > 2 * total + SPARE_HANDLES:
+        raise TraceError(f"row {first_row + int(row[at])}: handle {named[at]} in a trace of {total} rows; handles are dense, "
+                         f"0 to about the number of blocks held at once")
+    return int(named[at]) + 1
 
 
 def _why(machine, infer, is_recorded):

@@ -48,7 +48,7 @@ class OpsReplay:
         """Run all; returns (res, aux) as in the recording."""
         columns = [self.ops[name].tolist() for name in ("op", "order", "nid", "cpu", "slot", "gfp", "arg")]
         handlers = [getattr(self, "do_" + name.lower(), None) for name in OPS]
-        for i, (op, order, nid, cpu, slot, gfp, arg) in enumerate(zip(*columns)):
+        for i, (op, order, nid, cpu, slot, gfp, arg) in enumerate(zip(*columns, strict=True)):
             if not 0 < op < len(handlers):
                 raise snapshots.SnapshotError(f"ops row {i}: operation {op}, 1 to {len(handlers) - 1}")
             self.index = i
@@ -130,8 +130,8 @@ def read_ops(path):
         if name not in ops:
             raise snapshots.SnapshotError(f"{path}: no array {name!r}; expected {', '.join(OP_COLUMNS)}, aux")
         if ops[name].dtype.kind not in "iu" or ops[name].ndim != 1:
-            raise snapshots.SnapshotError(f"{path}: array {name!r} is {ops[name].dtype} with {ops[name].ndim} dimensions, "
-                                          "expected one of integers")
+            raise snapshots.SnapshotError(f"{path}: array {name!r} is {ops[name].ndim}-dimensional {ops[name].dtype}, "
+                                          "expected a row of integers")
     lengths = {name: len(ops[name]) for name in OP_COLUMNS}
     if len(set(lengths.values())) != 1:
         raise snapshots.SnapshotError(f"{path}: columns have lengths {lengths}")

@@ -125,7 +125,7 @@ def _print_facts(facts):
 
 
 def _add_demo(commands):
-    parser = _command(commands, "demo", demo_command, "replay the bundled recording of a real kernel and write a report")
+    parser = _command(commands, "demo", demo_command, "replay the bundled recording of a kernel and write a report")
     parser.add_argument("-o", "--output", type=pathlib.Path, default=pathlib.Path("mm-demo"), metavar="DIR",
                         help="where to write (default: %(default)s)")
 
@@ -196,10 +196,10 @@ def _add_replay(commands):
                         help="start state, a snap-before.npz or snap-boot.npz")
     parser.add_argument("-o", "--output", type=pathlib.Path, required=True, metavar="RUN", help="folder of the run")
     parser.add_argument("--mode", choices=("free", "guided"), default="free",
-                        help="free: the model decides everything; guided: it takes the recorded blocks where they are free")
+                        help="free: the model decides all; guided: it takes the recorded blocks where they are free")
     parser.add_argument("--guided-until", type=_time_ns, metavar="T",
-                        help="with --mode guided: time in the trace from which the model decides, such as 12.5s; a bare "
-                             "number is nanoseconds")
+                        help="with --mode guided: time in the trace from which the model decides, such as 12.5s; a "
+                             "bare number is nanoseconds")
     parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default: %(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="replace a run that is there")
     parser.add_argument("--json", action="store_true", help="print the headline figures as JSON")
@@ -233,7 +233,7 @@ def _time_ns(text):
 def _add_convert(commands):
     parser = _command(commands, "convert", convert_command, "make a native trace of a recording as text")
     parser.add_argument("source", metavar="SRC",
-                        help="text of ftrace, trace-cmd report or perf script, plain or compressed; - is standard input")
+                        help="text of ftrace, trace-cmd report or perf script, maybe compressed; - is standard input")
     parser.add_argument("target", type=pathlib.Path, metavar="DST", help="trace to write")
     parser.add_argument("--anonymize", action="store_true", help="leave out process names and ids")
     parser.add_argument("--json", action="store_true", help="print what was counted as JSON")
