@@ -12,7 +12,10 @@ os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(ROOT / "build" / "hypo
 RECORDINGS = TESTS / "recordings" / "alloc"
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config):
+    if hasattr(config.option, "benchmark_storage"):
+        config.option.benchmark_storage = f"file://{ROOT / 'build' / 'benchmarks'}"
     config.addinivalue_line("markers", "spec(*rows, missing=''): passing means that the check of these rows of "
                                        "docs/spec_rows.csv holds, except for what is missing")
     config.addinivalue_line("markers", "slow: takes more than some seconds")

@@ -1,7 +1,7 @@
 # The core's C functions for other packages: cimport them from here, not from core.pxd.
 #
-# Made by docs/generate from core.pxd.  Cython gives another package pointers to these at import time, so that
-# package links with nothing of ours.
+# Made by docs/generate from core.pxd.  Cython gives another package pointers to these at import time, so
+# that package links with nothing of ours.
 
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from mm._fast.state cimport MMState, alloc_context, zone
