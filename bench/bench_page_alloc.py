@@ -110,11 +110,11 @@ def test_against_the_c_model(model, ours):
 
 def numba_random_mix():
     """The random mix in a jitted buddy: free lists by index, merge and split, nothing else; ns an operation."""
-    numba = pytest.importorskip("numba")
+    pytest.importorskip("numba")
     sys.path.insert(0, str(HERE))
     from peers.numba_buddy import run_random_mix
 
-    return run_random_mix(numba, NR_PAGES, STEPS)
+    return run_random_mix(NR_PAGES, STEPS)
 
 
 def test_against_numba(ours):

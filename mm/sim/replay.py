@@ -106,9 +106,7 @@ def _ratio(part, whole):
 
 def has_kmem_events(trace):
     """Were refills and drains recorded?  Only then can hidden allocations be told from their absence."""
-    seen = trace.op_counts()
-    return bool(seen.get(TraceOp.TRACE_REFILL.name, seen.get("refill", 0))
-                and seen.get(TraceOp.TRACE_DRAIN.name, seen.get("drain", 0)))
+    return all(any((batch.op == op).any() for batch in trace) for op in (TraceOp.TRACE_REFILL, TraceOp.TRACE_DRAIN))
 
 
 def replay(machine, trace, mode="free", guided_until_ns=None, infer=None, keep_results=True, sampler=None, progress=None):
@@ -188,7 +186,10 @@ def _nr_handles(columns, first_row, total):
 
     Raises TraceError for a handle beyond what as many rows can need: the table of handles would not fit in memory.
     """
-    named = columns["handle"].copy()
+    top = int(columns["handle"].max(initial=0))
+    if top != HANDLE_NONE and top <= 2 * total + SPARE_HANDLES and not (columns["op"] == TraceOp.TRACE_SPLIT).any():
+        return top + 1
+    named = columns["handle"]
     is_split = columns["op"] == TraceOp.TRACE_SPLIT
     named = np.concatenate([named, columns["flags"][is_split]])
     row = np.concatenate([np.arange(len(is_split)), np.flatnonzero(is_split)])

@@ -422,7 +422,7 @@ cdef uint32_t take_single_pages(MMState *s, zone *z, per_cpu_pages *pcp, int32_t
     cdef uint32_t head = pcp.first_list + order_to_pindex(mt, 0)
     cdef uint32_t batch = max(<uint32_t>pcp.batch, <uint32_t>2) if pcp.batch > 1 else 1
     cdef uint32_t n = 0
-    cdef uint32_t pfn, run, refill
+    cdef uint32_t pfn, run, refill, i
     while n < nr_pages:
         if list_empty(p, head) and nr_pages - n >= batch:
             refill = 0
@@ -431,13 +431,11 @@ cdef uint32_t take_single_pages(MMState *s, zone *z, per_cpu_pages *pcp, int32_t
                 if run == 0:
                     break
                 refill += run
-                while run > 0:
-                    p[pfn].refcount = 1
-                    p[pfn].flags = bits
-                    pfns[n] = pfn
-                    n += 1
-                    pfn += 1
-                    run -= 1
+                for i in range(run):
+                    p[pfn + i].refcount = 1
+                    p[pfn + i].flags = bits
+                    pfns[n + i] = pfn + i
+                n += run
             mod_zone_page_state(z, pcp, NR_FREE_PAGES, -<int64_t>refill)
             count_zone_event(z, PCP_REFILL, 1)
             count_zone_event(z, PCP_REFILL_PAGES, refill)

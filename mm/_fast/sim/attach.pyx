@@ -9,33 +9,10 @@ Cost: linear; lookahead is bounded by BATCH_LOOK and IRQ_LOOK rows of the CPU.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
-from mm._fast.sim.replay_rows cimport BATCH_LOOK, IRQ_LOOK, ROW_BULK, ROW_DRAINED, ReplayRow, TraceColumns
+from mm._fast.sim.replay_rows cimport (BATCH_LOOK, IRQ_LOOK, ROW_BULK, ROW_DRAINED, ReplayRow, TraceColumns, fill_row,
+                                       in_irq)
 from mm._fast.sim.trace_ops cimport (EXTFRAG_CHANGE_OWNERSHIP, TRACE_ALLOC, TRACE_DRAIN, TRACE_EXTFRAG, TRACE_FREE,
-                                     TRACE_IN_HARDIRQ, TRACE_IN_NMI, TRACE_IN_SOFTIRQ, TRACE_REFILL)
-
-
-cdef inline bint in_irq(const TraceColumns *t, int64_t i) noexcept nogil:
-    return t.flags[i] & (TRACE_IN_SOFTIRQ | TRACE_IN_HARDIRQ | TRACE_IN_NMI) != 0
-
-
-cdef inline void fill_row(ReplayRow *row, const TraceColumns *t, int64_t i, int64_t first_src) noexcept nogil:
-    row.time_ns = t.time_ns[i]
-    row.claims = 0
-    row.src = <uint32_t>(first_src + i)
-    row.gfp = t.gfp[i]
-    row.handle = t.handle[i]
-    row.pfn = t.pfn[i]
-    row.flags = t.flags[i]
-    row.nr_refilled = 0
-    row.drained = 0
-    row.cpu = t.cpu[i]
-    row.node = t.node[i]
-    row.op = t.op[i]
-    row.order = t.order[i]
-    row.migratetype = t.migratetype[i]
-    row.nr_claims = 0
-    row.in_irq = in_irq(t, i)
-    row.done = 0
+                                     TRACE_REFILL)
 
 
 cdef void link_cpus(const TraceColumns *t, int64_t n, int32_t *nxt, int32_t *prv, int32_t *last) noexcept nogil:

@@ -15,19 +15,19 @@ from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, u
 from mm._fast.core cimport (mm_alloc_in_zone, mm_alloc_pages, mm_drain_all_pages, mm_drain_pages_zone, mm_free_pages,
                             mm_free_pages_check, mm_give_page_back, mm_is_inside_block, mm_split_page, mm_take_page,
                             mm_try_free_pages)
-from mm._fast.debug cimport likely, prefetchw, unlikely
+from mm._fast.debug cimport prefetchw, unlikely
 from mm._fast.physical.buddy cimport page_order
 from mm._fast.physical.gfp_zone cimport gfp_migratetype, gfp_zone, GFP_ZONE_BAD
 from mm._fast.physical.pcp cimport order_to_pindex, pcp_allowed_order
-from mm._fast.sim.replay_rows cimport (HISTORY_ROWS, IRQ_LOOK, is_pfn, mm_attach_rows, mm_infer_before_alloc,
-                                       mm_infer_before_free, mm_infer_bulk, mm_infer_kswapd, mm_settle_zone, pcp_of,
-                                       ReplayRow, ReplayState, ROW_BULK, ROW_DRAINED, row_mt, set_claims, TraceColumns,
-                                       zone_of)
+from mm._fast.sim.replay_rows cimport (fill_row, HISTORY_ROWS, in_irq, IRQ_LOOK, is_pfn, mm_attach_rows,
+                                       mm_infer_before_alloc, mm_infer_before_free, mm_infer_bulk, mm_infer_kswapd,
+                                       mm_settle_zone, pcp_of, ReplayRow, ReplayState, ROW_BULK, ROW_DRAINED, row_mt,
+                                       set_claims, TraceColumns, zone_of)
 from mm._fast.sim.trace_ops cimport (TRACE_ALLOC, TRACE_BULK_ALLOC, TRACE_DRAIN, TRACE_EXTFRAG, TRACE_FREE, TRACE_GAP,
                                      TRACE_RECLAIM_BEGIN, TRACE_RECLAIM_END, TRACE_REFILL, TRACE_SPLIT)
 from mm._fast.state cimport (FREE_NOT_ALLOCATED, FREE_OK, FREE_TAIL, FREE_WRONG_ORDER, MAX_ORDER, MIGRATE_RECLAIMABLE,
-                             MMState, PFN_FAILED, PFN_NONE, PG_buddy, PG_order_known, PG_pcp, PG_tail, PG_valid,
-                             PG_ZONE_MASK, zone)
+                             MMState, page_hot, PFN_FAILED, PFN_NONE, PG_buddy, PG_order_known, PG_pcp, PG_tail,
+                             PG_valid, PG_ZONE_MASK, zone)
 
 
 cdef enum:
@@ -262,79 +262,77 @@ cdef void run_other(ReplayState *r, const ReplayRow *row) noexcept nogil:
         r.c.other_rows += 1
 
 
-cdef inline void fetch_ahead(ReplayState *r, const TraceColumns *t, int64_t i, int64_t n) noexcept nogil:
+cdef inline void fetch_ahead(const page_hot *p, const uint32_t *pfn_of, uint32_t nr_handles, const TraceColumns *t,
+                             int64_t i) noexcept nogil:
     """Start loading the page that a later row frees, and before that the entry that names it."""
-    cdef uint32_t handle, pfn
-    if i + 2 * PREFETCH_ROWS >= n:
-        return
-    handle = t.handle[i + 2 * PREFETCH_ROWS]
-    if handle < r.nr_handles:
-        prefetchw(&r.pfn_of[handle])
+    cdef uint32_t handle = t.handle[i + 2 * PREFETCH_ROWS]
+    if handle < nr_handles:
+        prefetchw(&pfn_of[handle])
     handle = t.handle[i + PREFETCH_ROWS]
-    if t.op[i + PREFETCH_ROWS] == TRACE_FREE and handle < r.nr_handles:
-        pfn = r.pfn_of[handle]
-        if pfn < r.s.g.nr_pages:
-            prefetchw(&r.s.page[pfn])
+    if t.op[i + PREFETCH_ROWS] == TRACE_FREE and handle < nr_handles:
+        prefetchw(&p[pfn_of[handle]])       # a hint: no address is too wild for it
 
 
-cdef void run_plain(ReplayState *r, const TraceColumns *t, int64_t n) noexcept nogil:
-    """Rows of a trace without refills and drains, the model deciding freely: nothing to attach, nothing to infer."""
+cdef int64_t run_plain(ReplayState *r, const TraceColumns *t, int64_t i, int64_t n, uint32_t gfp) noexcept nogil:
+    """Rows [i, n) of a trace without refills and drains, the model deciding freely, as long as they are plain: frees of
+    held blocks, allocations with mask `gfp` and nothing recorded.  Returns the first row that is not."""
     cdef MMState *s = r.s
-    cdef int64_t i
+    cdef uint32_t *pfn_of = r.pfn_of
+    cdef uint32_t *result = r.result
+    cdef uint32_t nr_handles = r.nr_handles
+    cdef uint32_t nr_cpus = <uint32_t>s.g.nr_cpus
+    cdef int64_t frees = 0
+    cdef int64_t allocs = 0
+    cdef int64_t fetch_end = n - 2 * PREFETCH_ROWS
     cdef uint32_t pfn, handle
-    cdef uint32_t good_gfp = PFN_NONE       # no mask is that: it has contradictory zone bits
-    cdef ReplayRow row
-    row.nr_claims = 0
-    for i in range(n):
-        fetch_ahead(r, t, i, n)
+    while i < n:
+        if i < fetch_end:
+            fetch_ahead(s.page, pfn_of, nr_handles, t, i)
         handle = t.handle[i]
-        if likely(handle < r.nr_handles and t.cpu[i] < s.g.nr_cpus and t.order[i] < MAX_ORDER):
-            if t.op[i] == TRACE_FREE:
-                pfn = r.pfn_of[handle]
-                if likely(pfn < PFN_FAILED):
-                    if likely(mm_try_free_pages(s, pfn, t.order[i], t.cpu[i]) == FREE_OK):
-                        r.pfn_of[handle] = PFN_NONE
-                        note_result(r, r.first_src + i, pfn)
-                        r.c.frees += 1
-                        continue
-            elif t.op[i] == TRACE_ALLOC and t.pfn[i] == PFN_NONE and t.gfp[i] == good_gfp and t.node[i] < 0:
-                pfn = mm_alloc_pages(s, good_gfp, t.order[i], -1, t.cpu[i])
-                if unlikely(pfn == PFN_NONE):
-                    pfn = PFN_FAILED
-                    r.c.alloc_failures += 1
-                r.pfn_of[handle] = pfn
-                note_result(r, r.first_src + i, pfn)
-                r.c.allocs += 1
-                continue
-        copy_row(&row, t, i, r.first_src)
+        if unlikely(handle >= nr_handles or t.cpu[i] >= nr_cpus or t.order[i] >= MAX_ORDER):
+            break
+        if t.op[i] == TRACE_FREE:
+            pfn = pfn_of[handle]
+            if unlikely(pfn >= PFN_FAILED) or unlikely(mm_try_free_pages(s, pfn, t.order[i], t.cpu[i]) != FREE_OK):
+                break
+            pfn_of[handle] = PFN_NONE
+            frees += 1
+        elif t.op[i] == TRACE_ALLOC and t.pfn[i] == PFN_NONE and t.gfp[i] == gfp and t.node[i] < 0:
+            pfn = mm_alloc_pages(s, gfp, t.order[i], -1, t.cpu[i])
+            if unlikely(pfn == PFN_NONE):
+                pfn = PFN_FAILED
+                r.c.alloc_failures += 1
+            pfn_of[handle] = pfn
+            allocs += 1
+        else:
+            break
+        if result != NULL:
+            result[i] = pfn
+        i += 1
+    r.c.frees += frees
+    r.c.allocs += allocs
+    return i
+
+
+cdef void run_all_plain(ReplayState *r, const TraceColumns *t, int64_t n) noexcept nogil:
+    """Plain stretches at full speed, the rows between them one by one."""
+    cdef int64_t i = 0
+    cdef uint32_t gfp = PFN_NONE            # no mask is that: it has contradictory zone bits
+    cdef ReplayRow row
+    while True:
+        i = run_plain(r, t, i, n, gfp)
+        if i >= n:
+            return
+        fill_row(&row, t, i, r.first_src)
         if row.op == TRACE_ALLOC or row.op == TRACE_BULK_ALLOC:
             run_alloc(r, &row)
             if gfp_zone(row.gfp) != GFP_ZONE_BAD and gfp_migratetype(row.gfp) <= MIGRATE_RECLAIMABLE:
-                good_gfp = row.gfp
+                gfp = row.gfp
         elif row.op == TRACE_FREE:
             run_free(r, &row)
         else:
             run_other(r, &row)
-
-
-cdef inline void copy_row(ReplayRow *row, const TraceColumns *t, int64_t i, int64_t first_src) noexcept nogil:
-    row.time_ns = t.time_ns[i]
-    row.claims = 0
-    row.src = <uint32_t>(first_src + i)
-    row.gfp = t.gfp[i]
-    row.handle = t.handle[i]
-    row.pfn = t.pfn[i]
-    row.flags = t.flags[i]
-    row.nr_refilled = 0
-    row.drained = 0
-    row.cpu = t.cpu[i]
-    row.node = t.node[i]
-    row.op = t.op[i]
-    row.order = t.order[i]
-    row.migratetype = t.migratetype[i]
-    row.nr_claims = 0
-    row.in_irq = 0
-    row.done = 0
+        i += 1
 
 
 COLUMNS = {"op": np.uint8, "order": np.uint8, "migratetype": np.uint8, "cpu": np.uint16, "node": np.int16,
@@ -409,7 +407,7 @@ cdef class Replayer:
         cdef int64_t n = len(columns["op"])
         self.r.result = self._result(result)
         with nogil:
-            run_plain(&self.r, &t, n)
+            run_all_plain(&self.r, &t, n)
         self.r.c.events += n
         self.r.first_src += n
 

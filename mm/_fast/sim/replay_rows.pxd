@@ -5,6 +5,7 @@
 
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from mm._fast.physical.gfp_zone cimport gfp_migratetype
+from mm._fast.sim.trace_ops cimport TRACE_IN_HARDIRQ, TRACE_IN_NMI, TRACE_IN_SOFTIRQ
 from mm._fast.state cimport (MIGRATE_RECLAIMABLE, MMState, PG_valid, PG_ZONE_MASK, PG_ZONE_SHIFT, per_cpu_pages, zone)
 from mm._fast.vmstat cimport zone_pcp
 
@@ -115,6 +116,30 @@ cdef inline bint is_pfn(const MMState *s, uint32_t pfn) noexcept nogil:
 cdef inline void set_claims(MMState *s, const ReplayRow *row) noexcept nogil:
     s.g.claim_hints = row.claims
     s.g.nr_claim_hints = row.nr_claims
+
+
+cdef inline bint in_irq(const TraceColumns *t, int64_t i) noexcept nogil:
+    return t.flags[i] & (TRACE_IN_SOFTIRQ | TRACE_IN_HARDIRQ | TRACE_IN_NMI) != 0
+
+
+cdef inline void fill_row(ReplayRow *row, const TraceColumns *t, int64_t i, int64_t first_src) noexcept nogil:
+    row.time_ns = t.time_ns[i]
+    row.claims = 0
+    row.src = <uint32_t>(first_src + i)
+    row.gfp = t.gfp[i]
+    row.handle = t.handle[i]
+    row.pfn = t.pfn[i]
+    row.flags = t.flags[i]
+    row.nr_refilled = 0
+    row.drained = 0
+    row.cpu = t.cpu[i]
+    row.node = t.node[i]
+    row.op = t.op[i]
+    row.order = t.order[i]
+    row.migratetype = t.migratetype[i]
+    row.nr_claims = 0
+    row.in_irq = in_irq(t, i)
+    row.done = 0
 
 
 cdef extern:
