@@ -25,7 +25,9 @@ cpdef enum mm_limits:
     SWAP_CLUSTER_MAX = 32
     MAX_NR_ZONES = 5
     MAX_NUMNODES = 48               # zone numbers must fit the eight zone bits of page_hot.flags
-    NR_FAST_REQUESTS = 32           # zone and type bits of a mask (gfp & 31)
+    FAST_REQUEST_MASK = 31          # zone and type bits of a mask: index of a fast_request
+    FAST_FREE = 32                  # index of the fast_request that names the list of the CPU's last fast free
+    NR_FAST_REQUESTS = 64           # entries of a CPU
     NR_FREE_LISTS = 55              # MAX_ORDER x MIGRATE_TYPES heads a zone
 
 cpdef enum migratetype:
@@ -134,7 +136,8 @@ cdef struct per_cpu_pages:
     int32_t vm_stat_diff[NR_VM_ZONE_STAT_ITEMS]
     int32_t pad_[9]
 
-# What an order-0 request with these zone and type bits needs on one CPU; derived, rebuilt by start().
+# What an order-0 request with these zone and type bits needs on one CPU; derived, rebuilt by start().  The entry FAST_FREE
+# remembers where the last fast free went: the next one most likely goes there too and need not wait to find out.
 cdef struct fast_request:
     const int64_t *free_pages       # its first zone's NR_FREE_PAGES
     const int64_t *mark             # that zone's fast_mark for the highest zone of the mask

@@ -12,10 +12,10 @@ from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint32_t
 from mm._fast.core cimport mm_alloc_page_local, mm_alloc_pages_long, mm_try_free_pages_long
 from mm._fast.debug cimport likely, unlikely, VM_BUG_ON
 from mm._fast.physical.gfp_zone cimport gfp_migratetype, gfp_zone
-from mm._fast.state cimport (BUG_PAGE_REFCOUNT, fast_request, FREE_OK, MAX_NR_ZONES, MIGRATE_RECLAIMABLE, MMState,
-                             NR_FAST_REQUESTS, page_hot, pageblock_order, per_cpu_pages, PG_MT_MASK, PG_MT_SHIFT,
-                             PG_order_known, PG_pcp, PG_valid, PG_ZONE_MASK, PG_ZONE_SHIFT, WMARK_LOW, zone,
-                             ZONE_BOOSTED_WATERMARK, ZONE_MOVABLE, ZONE_RECLAIM_ACTIVE)
+from mm._fast.state cimport (BUG_PAGE_REFCOUNT, FAST_FREE, fast_request, FAST_REQUEST_MASK, FREE_OK, MAX_NR_ZONES,
+                             MIGRATE_RECLAIMABLE, MMState, NR_FAST_REQUESTS, page_hot, pageblock_order, per_cpu_pages,
+                             PFN_NONE, PG_MT_MASK, PG_MT_SHIFT, PG_order_known, PG_pcp, PG_valid, PG_ZONE_MASK,
+                             PG_ZONE_SHIFT, WMARK_LOW, zone, ZONE_BOOSTED_WATERMARK, ZONE_MOVABLE, ZONE_RECLAIM_ACTIVE)
 from mm._fast.vm_event_item cimport NUMA_HIT, NUMA_LOCAL, NUMA_OTHER, PCP_HIT, PGALLOC_DMA, PGFREE
 from mm._fast.vmstat cimport count_numa_event, count_vm_events, count_zone_event, wmark_pages, zone_pcp
 
@@ -46,7 +46,8 @@ cdef public void refresh_fast_requests "mm_refresh_fast_requests"(MMState *s) no
     cdef int32_t cpu, bits, nr
     cdef fast_request *f
     for cpu in range(s.g.nr_cpus):
-        for bits in range(NR_FAST_REQUESTS):
+        s.fast[cpu * NR_FAST_REQUESTS + FAST_FREE].page_bits = PFN_NONE    # no such bits
+        for bits in range(FAST_REQUEST_MASK + 1):
             f = &s.fast[cpu * NR_FAST_REQUESTS + bits]
             f.pcp = NULL
             if not s.current[cpu].is_plain or gfp_zone(bits) > ZONE_MOVABLE or gfp_migratetype(bits) > MIGRATE_RECLAIMABLE:
@@ -86,7 +87,7 @@ cdef public uint32_t alloc_pages "mm_alloc_pages"(MMState *s, uint32_t gfp, uint
     Fast path: an order-0 request that the pcp list of its first zone can serve above the low mark takes the same steps
     as `get_page_from_freelist`, in the case that needs none of its loops.
     """
-    cdef fast_request *f = &s.fast[<uint32_t>cpu * NR_FAST_REQUESTS + (gfp & (NR_FAST_REQUESTS - 1))]
+    cdef fast_request *f = &s.fast[<uint32_t>cpu * NR_FAST_REQUESTS + (gfp & FAST_REQUEST_MASK)]
     cdef page_hot *p = s.page
     cdef per_cpu_pages *pcp = f.pcp
     cdef uint32_t head, pfn, nxt
@@ -113,18 +114,25 @@ cdef public uint32_t alloc_pages "mm_alloc_pages"(MMState *s, uint32_t gfp, uint
 cdef inline bint free_page_fast(MMState *s, uint32_t pfn, int32_t cpu) noexcept nogil:
     """Free an order-0 page that this machine allocated and that fits on its pcp list; False: go the long way.
 
-    Zone and type come from the pageblock, so nothing but the checks waits for the page's own cache line.
+    Zone and type come from the pageblock, and their list from the CPU's last fast free if that had the same: then no
+    address waits for a load that depends on the page.
     """
     cdef page_hot *p = s.page
+    cdef fast_request *f = &s.fast[<uint32_t>cpu * NR_FAST_REQUESTS + FAST_FREE]
     cdef uint32_t bits = s.pageblock_bits[pfn >> pageblock_order]
-    cdef per_cpu_pages *pcp = zone_pcp(s, <int32_t>((bits & PG_ZONE_MASK) >> PG_ZONE_SHIFT), cpu)
-    cdef int32_t count = pcp.count + 1
     cdef uint32_t head, nxt
-    if unlikely(not bits & PG_pcp or count >= pcp.limit):
+    cdef int32_t count
+    if unlikely(f.page_bits != bits):
+        if not bits & PG_pcp:
+            return False
+        f.page_bits = bits
+        f.pcp = zone_pcp(s, <int32_t>((bits & PG_ZONE_MASK) >> PG_ZONE_SHIFT), cpu)
+        f.head = f.pcp.first_list + ((bits & PG_MT_MASK) >> PG_MT_SHIFT)
+    count = f.pcp.count + 1
+    if unlikely(p[pfn].flags != ((bits & (PG_ZONE_MASK | PG_valid)) | PG_order_known) or p[pfn].refcount != 1
+                or count >= f.pcp.limit):
         return False
-    if unlikely(p[pfn].flags != ((bits & (PG_ZONE_MASK | PG_valid)) | PG_order_known) or p[pfn].refcount != 1):
-        return False
-    head = pcp.first_list + ((bits & PG_MT_MASK) >> PG_MT_SHIFT)
+    head = f.head
     nxt = p[head].next
     p[pfn].refcount = 0
     p[pfn].flags = bits
@@ -132,8 +140,8 @@ cdef inline bint free_page_fast(MMState *s, uint32_t pfn, int32_t cpu) noexcept 
     p[pfn].prev = head
     p[nxt].prev = pfn
     p[head].next = pfn
-    pcp.count = count
-    pcp.nr_free += 1
+    f.pcp.count = count
+    f.pcp.nr_free += 1
     return True
 
 
