@@ -31,7 +31,7 @@ def test_scripted_operations(recording, name):
     assert_equal(recording(name))
 
 
-@pytest.mark.spec("PA-17", missing="alloc_pages_exact; contiguous ranges that need migration")
+@pytest.mark.spec("PA-17", missing="contiguous ranges that need migration")
 def test_bulk_split_and_contiguous_allocation(recording):
     assert_equal(recording("F1"))
 

@@ -255,7 +255,7 @@ class TestRequests:
         assert pfn >= 1 << 18
         assert (int(count["NUMA_MISS"][7]), int(count["NUMA_FOREIGN"][2]), int(count["NUMA_OTHER"][7])) == (1, 1, 1)
 
-    @pytest.mark.spec("PA-17", missing="alloc_pages_exact; contiguous ranges that need migration")
+    @pytest.mark.spec("PA-17", missing="contiguous ranges that need migration")
     def test_bulk_of_100_pages_makes_two_refills(self):
         m = r1()
         free = int(m.zones["vm_stat"][NORMAL, 0] + m.pageset["vm_stat_diff"][NORMAL, :, 0].sum())
@@ -264,6 +264,21 @@ class TestRequests:
         now = int(m.zones["vm_stat"][NORMAL, 0] + m.pageset["vm_stat_diff"][NORMAL, :, 0].sum())
         assert free - now == 126
         assert int(m.vm_event[0, int(vm_event_item["PGALLOC_NORMAL"])]) == 100
+
+    @pytest.mark.spec("PA-17", missing="contiguous ranges that need migration")
+    def test_an_exact_allocation_gives_the_rest_back(self):
+        m = r1(pcp=False)
+        pfn = m.alloc_pages_exact(5 * 4096, mm.GFP_HIGHUSER_MOVABLE)
+        assert pfn == 0
+        assert nr_free(m)[:3] == [1, 1, 0]      # 3 pages of an order-3 block returned
+        assert m.mem_map["refcount"][:8].tolist() == [1] * 5 + [0] * 3
+
+    def test_columns_of_mem_map_cannot_be_written(self):
+        m = r1(size="64M")
+        with pytest.raises(ValueError, match="read-only"):
+            m.mem_map["refcount"][0] = 7
+        m.alloc_pages(mm.GFP_KERNEL)
+        assert m.mem_map["refcount"].sum() == 1
 
     @pytest.mark.spec("PA-14", "PA-15", "PA-16", missing="reclaim, compaction and the OOM killer themselves")
     def test_calls_that_nobody_answers_are_counted(self):

@@ -6,6 +6,7 @@ real kernel (`Machine.from_snapshot`).  Subsystems are attached here and registe
 
 import collections.abc
 import operator
+import types
 
 import numpy as np
 
@@ -129,6 +130,39 @@ class Machine(MachineCore):
     def sysctl(self):
         """Knobs of /proc/sys by name, to read and write."""
         return Sysctl(self)
+
+    @property
+    def mem_map(self):
+        """Struct pages as a mapping of read-only column views, zero copy; one element a page frame.
+
+        Columns: next, prev, refcount, flags, and mapcount, mapping, index, private_, memcg, pincount.
+        """
+        nr_pages = int(self.g["nr_pages"][0])
+        views = {}
+        for record in (self.page[:nr_pages], self.cold):
+            for name in record.dtype.names:
+                views[name] = record[name]
+                views[name].flags.writeable = False
+        return types.MappingProxyType(views)
+
+    def alloc_pages_exact(self, nbytes, gfp, cpu=0, node=None):
+        """First PFN of just enough pages for `nbytes`: the smallest sufficient block, split, its rest freed.
+
+        Raises
+        ------
+        ValueError
+            No bytes, or more than the largest block.
+        """
+        pages = -(-operator.index(nbytes) // PAGE_SIZE)
+        largest = 1 << (int(mm_limits.MAX_ORDER) - 1)
+        if not 0 < pages <= largest:
+            raise ValueError(f"nbytes {nbytes}: 1 to {largest * PAGE_SIZE}")
+        order = (pages - 1).bit_length()
+        pfn = self.alloc_pages(gfp, order, cpu, node)
+        self.split_page(pfn, order)
+        for page in range(pfn + pages, pfn + (1 << order)):
+            self.free_pages(page, 0, cpu)
+        return pfn
 
     @property
     def proc(self):
