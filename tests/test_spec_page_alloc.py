@@ -301,19 +301,3 @@ class TestRequests:
         nodes = [m.alloc_pages(mm.GFP_KERNEL) >> 18 for _ in range(10)]
         assert nodes in ([0, 1] * 5, [1, 0] * 5)
         assert int(m.zones["numa_event"][:, int(numa_stat_item["NUMA_INTERLEAVE"])].sum()) == 10
-
-    @pytest.mark.spec("PA-20", missing="lock waits")
-    @pytest.mark.parametrize("pcp, locks", [(True, 0), (False, 200_000)])
-    def test_the_zone_lock_is_for_refills_and_drains_only(self, pcp, locks):
-        m = r1(pcp)
-        m.free_pages(m.alloc_pages(mm.GFP_KERNEL))
-
-        def acquisitions():
-            m.fold_counters()
-            names = ("PCP_REFILL", "PCP_DRAIN", "BUDDY_ALLOC", "BUDDY_FREE")
-            return sum(int(m.zones["event"][NORMAL, int(zone_event_item[name])]) for name in names)
-
-        before = acquisitions()
-        for _ in range(100_000):
-            m.free_pages(m.alloc_pages(mm.GFP_KERNEL))
-        assert acquisitions() - before == locks

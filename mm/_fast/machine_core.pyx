@@ -6,6 +6,9 @@ Not here: how a machine is booted or loaded (mm.sim.machine), the rules of the a
 Cost: one Python call of alloc_pages or free_pages is tens of nanoseconds; batches run without the GIL.
 """
 
+import ctypes
+import difflib
+
 import numpy as np
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
@@ -21,6 +24,7 @@ from mm._fast.physical.buddy cimport add_to_free_list_tail, free_list, refresh_p
 from mm._fast.physical.gfp_zone cimport gfp_migratetype, gfp_zone, GFP_ZONE_BAD
 from mm._fast.state cimport (fast_request, FREE_OK, FREE_WRONG_ORDER, MAX_NR_ZONES, MAX_NUMNODES, MAX_ORDER,
                              MAX_ORDER_NR_PAGES, MIGRATE_HIGHATOMIC, MIGRATE_MOVABLE, MIGRATE_TYPES, MMGlobals,
+                             MMOps,
                              MMState, NODEMASK_ALL, NR_FAST_REQUESTS, NR_FREE_LISTS, NR_MM_OPS, NR_PCP_LISTS,
                              page_cold, page_hot, pageblock_nr_pages, per_cpu_pages, PFN_NONE, PG_MT_SHIFT, PG_pcp,
                              PG_reserved, PG_valid, PG_ZONE_SHIFT, pglist_data, task_context, zone)
@@ -29,6 +33,11 @@ from mm._fast.vm_event_item cimport NR_VM_EVENT_ITEMS
 from mm._fast import state as state_names
 from mm._fast.state import free_error, mm_op
 from mm.errors import AllocationFailed, BadFree, VMBug
+
+# The fields of MMOps in their order.
+cdef tuple OPS = ("wakeup_kswapd", "try_to_free_pages", "try_to_compact_pages", "out_of_memory", "node_reclaim",
+                  "zone_reclaimable_pages", "node_dirty_ok", "compaction_zonelist_suitable", "alloc_contig_migrate_range")
+assert len(OPS) * sizeof(void *) == sizeof(MMOps)
 
 cdef dict FREE_STATES = {
     "FREE_BAD_PFN": "no such page frame", "FREE_HOLE": "a hole without struct page", "FREE_RESERVED": "a reserved page",
@@ -72,7 +81,7 @@ cdef class MachineCore:
     cdef MMState state
     cdef readonly object page, cold, buddy, pageblock_flags, zones, pageset, nodes, vm_event, zonelists, first_zone
     cdef readonly object node_distance, cpu_node, current, g
-    cdef object fast, pageblock_bits
+    cdef object fast, pageblock_bits, op_functions
 
     is_debug_vm = bool(MM_IS_DEBUG_VM)
     is_canary = bool(MM_IS_CANARY)
@@ -115,6 +124,7 @@ cdef class MachineCore:
         self.cpu_node = np.zeros(nr_cpus, np.int32)
         self.current = np.zeros(nr_cpus, dtypes["current"])
         self.fast = np.zeros(nr_cpus * NR_FAST_REQUESTS * sizeof(fast_request), np.uint8)
+        self.op_functions = {}
         self._point()
 
     cdef _point(self):
@@ -190,7 +200,7 @@ cdef class MachineCore:
                      "zonelists", "first_zone", "node_distance", "cpu_node", "current"):
             np.copyto(self._array(other, name), self._array(self, name))
         other.state.g = self.state.g
-        other.state.ops = self.state.ops
+        other.state.ops, other.op_functions = self.state.ops, dict(self.op_functions)
         other.update_current()
         if hasattr(self, "__dict__"):
             other.__dict__.update(self.__dict__)
@@ -204,6 +214,25 @@ cdef class MachineCore:
         """Raise VMBug if an invariant was seen broken."""
         if self.state.g.bug.code:
             self._raise_bug()
+
+    def register_op(self, name, function):
+        """Let `function` answer the calls `name` that the allocator makes upward, a field of MMOps (state.pxd, mm.h).
+
+        The function is a ctypes function object, kept alive with the machine and its copies, or an address.  Its C
+        signature is the field's, the MMState first; it must not raise.  A checkpoint holds no functions.  ValueError
+        for an unknown name, one that is taken, or address 0.
+        """
+        if name not in OPS:
+            near = difflib.get_close_matches(str(name), OPS, 1, 0)[0]
+            raise ValueError(f"operation {name!r} does not exist; did you mean {near!r}?")
+        if name in self.op_functions:
+            raise ValueError(f"operation {name!r} is registered already")
+        address = function if isinstance(function, int) else ctypes.cast(function, ctypes.c_void_p).value
+        if not address:
+            raise ValueError(f"operation {name!r}: address 0")
+        (<uintptr_t *>&self.state.ops)[<int32_t>OPS.index(name)] = address
+        self.op_functions[name] = function
+        self.update_current()
 
     def op_calls(self):
         """{operation: calls that no subsystem was there to answer}, those with calls."""

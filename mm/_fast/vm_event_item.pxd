@@ -70,4 +70,7 @@ cpdef enum zone_event_item:
     WMARK_LOW_FAIL      # watermark tests that failed at the low mark
     WMARK_MIN_FAIL      # watermark tests that failed at the min mark
     WMARK_HIGH_FAIL     # watermark tests that failed at the high mark
+    ALLOC_FALLBACK      # allocations at the low mark for which a block of another type was taken
+    ALLOC_SLOW          # allocations below the low mark: those of the slow path
+    ALLOC_SLOW_HIT      # of ALLOC_SLOW: those that PCP_HIT counts too
     NR_ZONE_EVENT_ITEMS

@@ -75,6 +75,10 @@ cdef inline void count_zone_event(zone *z, int32_t item, int64_t delta) noexcept
     z.event[item] += delta
 
 
+cdef inline int64_t zone_event(const zone *z, int32_t item) noexcept nogil:
+    return z.event[item]
+
+
 cdef inline void count_op_call(MMState *s, int32_t op, uint64_t delta) noexcept nogil:
     """A call upward that nobody was registered to answer."""
     s.g.nr_op_calls[op] += delta

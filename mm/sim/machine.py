@@ -6,7 +6,6 @@ real kernel (`Machine.from_snapshot`).  Subsystems are attached here and registe
 
 import collections.abc
 import operator
-import types
 
 import numpy as np
 
@@ -18,8 +17,11 @@ from mm.physical.e820 import E820_TYPE_RAM, E820Table, memparse, pc_memory_map
 from mm.physical.memblock import PAGE_SIZE, Memblock
 from mm.physical.setup_arch import DEBIAN_6_1
 from mm.sim import snapshot as _snapshot
+from mm.sim.layers import layers
+from mm.sim.page_alloc_api import PageAllocApi
 from mm.sim.proc import Proc, Sys
 from mm.sim.sysctl import Sysctl
+from mm.sim.task import Task
 
 NODE_GRANULE = 8 << 20      # memory is split over nodes in multiples of 8 MiB, the last gets the rest (QEMU)
 NODE_MIN_SIZE = 4 << 20     # Linux gives a smaller node no memory (arch/x86/mm/numa.c)
@@ -28,7 +30,7 @@ MAX_CPUS = 4096
 KERNEL = "6.1"
 
 
-class Machine(MachineCore):
+class Machine(PageAllocApi, MachineCore):
     """A simulated host.
 
     Three forms: a PC of some size, a machine with a given firmware map, and with `zones` a machine as the specification
@@ -131,38 +133,13 @@ class Machine(MachineCore):
         """Knobs of /proc/sys by name, to read and write."""
         return Sysctl(self)
 
-    @property
-    def mem_map(self):
-        """Struct pages as a mapping of read-only column views, zero copy; one element a page frame.
+    def task(self, cpu=0):
+        """Who asks on a CPU: the task whose flags, memory policy and cpuset the allocator reads."""
+        return Task(self, cpu)
 
-        Columns: next, prev, refcount, flags, and mapcount, mapping, index, private_, memcg, pincount.
-        """
-        nr_pages = int(self.g["nr_pages"][0])
-        views = {}
-        for record in (self.page[:nr_pages], self.cold):
-            for name in record.dtype.names:
-                views[name] = record[name]
-                views[name].flags.writeable = False
-        return types.MappingProxyType(views)
-
-    def alloc_pages_exact(self, nbytes, gfp, cpu=0, node=None):
-        """First PFN of just enough pages for `nbytes`: the smallest sufficient block, split, its rest freed.
-
-        Raises
-        ------
-        ValueError
-            No bytes, or more than the largest block.
-        """
-        pages = -(-operator.index(nbytes) // PAGE_SIZE)
-        largest = 1 << (int(mm_limits.MAX_ORDER) - 1)
-        if not 0 < pages <= largest:
-            raise ValueError(f"nbytes {nbytes}: 1 to {largest * PAGE_SIZE}")
-        order = (pages - 1).bit_length()
-        pfn = self.alloc_pages(gfp, order, cpu, node)
-        self.split_page(pfn, order)
-        for page in range(pfn + pages, pfn + (1 << order)):
-            self.free_pages(page, 0, cpu)
-        return pfn
+    def layers(self, since=None):
+        """Which layer served the allocations, and how often the zone lock was taken; see mm.sim.layers.layers."""
+        return layers(self, since)
 
     @property
     def proc(self):

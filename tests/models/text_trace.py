@@ -64,7 +64,7 @@ def withdraw_paired_frees(events):
             before = open_frees.pop(event.pfn)
             paired.add(before)
             orders[i] = events[before].order
-        elif event.name == "mm_page_alloc":
+        elif event.name == "mm_page_alloc" and event.pfn:
             for pfn in range(event.pfn, event.pfn + (1 << event.order)):
                 open_frees.pop(pfn, None)
     return paired, orders

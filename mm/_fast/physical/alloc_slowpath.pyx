@@ -4,8 +4,8 @@ Linux: mm/page_alloc.c (`__alloc_pages_slowpath` and what it calls), 6.1.192.
 Modelled: reserves, kswapd wake-ups, direct compaction and reclaim with their retry rules, the OOM entry, NOFAIL.
 Reclaim, compaction and the OOM killer are called through MMState.ops; where nothing is registered they answer
 'no progress' and MMGlobals.nr_op_calls counts the call.
-Not modelled: a NOFAIL request that nothing in the machine can help waits for ever in Linux and fails here after
-MAX_NOFAIL_LOOPS rounds; races with cpuset and zonelist updates.
+Not modelled: a request that nothing in the machine can help but that may not fail, or whose OOM killer never frees
+anything, waits for ever in Linux and fails here after MAX_ROUNDS rounds; races with cpuset and zonelist updates.
 Cost: bounded by the retry limits.
 """
 
@@ -30,7 +30,7 @@ from mm._fast.vmstat cimport count_op_call, count_vm_events, wmark_pages, zone_f
 cdef enum:
     MAX_RECLAIM_RETRIES = 16
     MAX_COMPACT_RETRIES = 16
-    MAX_NOFAIL_LOOPS = 1000         # a request that may not fail gives up here: nothing in this machine can help it
+    MAX_ROUNDS = 16384              # a request that would retry for ever gives up here: nothing in this machine can help it
 
 # What the retry rules remember within one request.
 cdef struct retry_state:
@@ -269,7 +269,7 @@ cdef public uint32_t alloc_pages_slowpath "mm_alloc_pages_slowpath"(MMState *s, 
     cdef retry_state r
     cdef uint32_t alloc_flags, reserve_flags, pfn
     cdef bint give_up, retry
-    cdef int32_t nofail_loops = 0
+    cdef int32_t rounds = 0
     if gfp & (__GFP_ATOMIC | __GFP_DIRECT_RECLAIM) == __GFP_ATOMIC | __GFP_DIRECT_RECLAIM:
         gfp &= ~<uint32_t>__GFP_ATOMIC
     r.compaction_retries = 0
@@ -308,13 +308,13 @@ cdef public uint32_t alloc_pages_slowpath "mm_alloc_pages_slowpath"(MMState *s, 
                 pfn = reclaim_and_compact(s, gfp, order, alloc_flags, ac, &r, &retry)
                 if pfn != PFN_NONE:
                     return pfn
-                if retry and s.ops.try_to_free_pages == NULL and nofail_loops > MAX_NOFAIL_LOOPS:
+                rounds += retry
+                if rounds > MAX_ROUNDS:
                     return PFN_NONE
-                nofail_loops += retry
-        if not gfp & __GFP_NOFAIL or not gfp & __GFP_DIRECT_RECLAIM or nofail_loops > MAX_NOFAIL_LOOPS:
+        if not gfp & __GFP_NOFAIL or not gfp & __GFP_DIRECT_RECLAIM or rounds > MAX_ROUNDS:
             return PFN_NONE
         pfn = cpuset_fallback(s, gfp, order, ALLOC_MIN_RESERVE, ac)
         if pfn != PFN_NONE:
             return pfn
-        nofail_loops += 1
+        rounds += 1
         retry = True

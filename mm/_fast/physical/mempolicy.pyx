@@ -10,38 +10,44 @@ from libc.stdint cimport int32_t, uint32_t, uint64_t
 from mm._fast.core cimport mm_alloc_pages_nodemask
 from mm._fast.gfp cimport __GFP_DIRECT_RECLAIM, __GFP_NOFAIL, __GFP_NOWARN, __GFP_THISNODE
 from mm._fast.physical.gfp_zone cimport gfp_zone
-from mm._fast.state cimport (MAX_NR_ZONES, MMState, MPOL_BIND, MPOL_DEFAULT, MPOL_INTERLEAVE, mpol_mode, MPOL_PREFERRED,
+from mm._fast.state cimport (MAX_NUMNODES, MMState, MPOL_BIND, MPOL_DEFAULT, MPOL_INTERLEAVE, mpol_mode, MPOL_PREFERRED,
                              MPOL_PREFERRED_MANY, NODEMASK_ALL, PF_INTERRUPT, PFN_NONE, PG_ZONE_MASK, PG_ZONE_SHIFT,
-                             task_context)
+                             task_context, ZONE_MOVABLE)
 from mm._fast.vm_event_item cimport NUMA_INTERLEAVE
 from mm._fast.vmstat cimport count_numa_event
 
 
-cdef int32_t lowest_zone(const MMState *s, int32_t nid) noexcept nogil:
-    cdef int32_t zid
-    for zid in range(MAX_NR_ZONES):
-        if s.zones[nid * MAX_NR_ZONES + zid].managed_pages:
-            return zid
-    return MAX_NR_ZONES
+cdef bint apply_policy_zone(const MMState *s, uint64_t nodes, int32_t highest_zoneidx) noexcept nogil:
+    """Does a BIND to `nodes` bind requests of this highest zone?
+
+    Only those that may use the machine's highest zone below Movable; nodes of movable memory bind movable requests.
+    """
+    cdef int32_t nr
+    cdef int32_t policy_zone = 0
+    cdef bint is_movable_only = True
+    for nr in range(s.g.nr_zones):
+        if s.zones[nr].managed_pages and s.zones[nr].zid < ZONE_MOVABLE:
+            policy_zone = max(policy_zone, s.zones[nr].zid)
+            if (nodes >> s.zones[nr].nid) & 1:
+                is_movable_only = False
+    return highest_zoneidx >= (ZONE_MOVABLE if is_movable_only else policy_zone)
 
 
 cdef uint64_t policy_nodemask(const MMState *s, uint32_t gfp, int32_t highest_zoneidx, int32_t cpu) noexcept nogil:
-    """Nodes that the task's policy allows for this mask; a BIND that names no zone of the request is ignored."""
+    """Nodes that a BIND allows for this mask; one to other nodes than the cpuset's is ignored."""
     cdef const task_context *current = &s.current[cpu]
-    cdef int32_t nid
-    if current.mpol_mode != MPOL_BIND:
+    if not apply_policy_zone(s, current.mpol_nodes, highest_zoneidx):
         return NODEMASK_ALL
-    for nid in range(s.g.nr_nodes):
-        if (current.mpol_nodes >> nid) & 1 and lowest_zone(s, nid) <= highest_zoneidx:
-            return current.mpol_nodes
-    return NODEMASK_ALL
+    if current.mems_allowed and not current.mems_allowed & current.mpol_nodes:
+        return NODEMASK_ALL
+    return current.mpol_nodes
 
 
 cdef int32_t interleave_next(const MMState *s, task_context *current) noexcept nogil:
-    """Next node of the task's interleave set."""
+    """Node of the task's interleave set after the last one, round the end; -1 from an empty set."""
     cdef int32_t i, nid
-    for i in range(1, s.g.nr_nodes + 1):
-        nid = (current.il_prev + i) % s.g.nr_nodes
+    for i in range(1, MAX_NUMNODES + 1):
+        nid = (current.il_prev + i) % MAX_NUMNODES
         if (current.mpol_nodes >> nid) & 1:
             current.il_prev = nid
             return nid

@@ -28,11 +28,11 @@ from mm._fast.state cimport (alloc_context, BUG_PAGE_REFCOUNT, MAX_ORDER, MIGRAT
                              PF_MEMALLOC_NOIO, PF_MEMALLOC_PIN, PF_OOM_VICTIM, PFN_NONE, PG_head, PG_MT_SHIFT,
                              PG_order_known, PG_pcp, PG_pfmemalloc, PG_tail, PG_valid, PG_ZONE_MASK, task_context,
                              WMARK_LOW, WMARK_MIN, zone, ZONE_BOOSTED_WATERMARK, ZONE_NORMAL)
-from mm._fast.vm_event_item cimport (BUDDY_ALLOC, NR_FREE_PAGES, NUMA_FOREIGN, NUMA_HIT, NUMA_LOCAL, NUMA_MISS,
-                                     NUMA_OTHER, PCP_HIT, PCP_REFILL, PCP_REFILL_PAGES, PGALLOC_DMA, WMARK_HIGH_FAIL,
-                                     WMARK_LOW_FAIL, WMARK_MIN_FAIL)
+from mm._fast.vm_event_item cimport (ALLOC_FALLBACK, ALLOC_SLOW, ALLOC_SLOW_HIT, BUDDY_ALLOC, EXTFRAG, NR_FREE_PAGES,
+                                     NUMA_FOREIGN, NUMA_HIT, NUMA_LOCAL, NUMA_MISS, NUMA_OTHER, PCP_HIT, PCP_REFILL,
+                                     PCP_REFILL_PAGES, PGALLOC_DMA, WMARK_HIGH_FAIL, WMARK_LOW_FAIL, WMARK_MIN_FAIL)
 from mm._fast.vmstat cimport (count_numa_event, count_op_call, count_vm_events, count_zone_event, mod_zone_page_state,
-                              wmark_pages, zone_free_pages, zone_pcp, zone_watermark)
+                              wmark_pages, zone_event, zone_free_pages, zone_pcp, zone_watermark)
 
 
 cdef enum:
@@ -167,6 +167,8 @@ cdef inline uint32_t rmqueue(MMState *s, zone *z, uint32_t order, uint32_t alloc
     """Take a block from one zone: per-cpu list, else buddy."""
     cdef uint32_t pfn = PFN_NONE
     cdef per_cpu_pages *pcp
+    cdef int64_t hits = zone_event(z, PCP_HIT)
+    cdef int64_t thefts = zone_event(z, EXTFRAG)
     if pcp_allowed_order(s, order):
         pcp = zone_pcp(s, <int32_t>(z - s.zones), ac.cpu)
         pcp.free_factor >>= 1
@@ -176,6 +178,11 @@ cdef inline uint32_t rmqueue(MMState *s, zone *z, uint32_t order, uint32_t alloc
     if pfn != PFN_NONE:
         count_vm_events(s, ac.cpu, PGALLOC_DMA + z.zid, <int64_t>1 << order)
         zone_statistics(s, ac, z, 1)
+        if unlikely(alloc_flags & ALLOC_WMARK_MASK != WMARK_LOW):
+            count_zone_event(z, ALLOC_SLOW, 1)
+            count_zone_event(z, ALLOC_SLOW_HIT, zone_event(z, PCP_HIT) - hits)
+        elif unlikely(zone_event(z, EXTFRAG) != thefts):
+            count_zone_event(z, ALLOC_FALLBACK, 1)
     if unlikely(z.flags & ZONE_BOOSTED_WATERMARK):
         z.flags &= ~<uint32_t>ZONE_BOOSTED_WATERMARK
         mm_refresh_zone(s, <int32_t>(z - s.zones))
@@ -423,7 +430,9 @@ cdef uint32_t take_single_pages(MMState *s, zone *z, per_cpu_pages *pcp, int32_t
     cdef uint32_t batch = max(<uint32_t>pcp.batch, <uint32_t>2) if pcp.batch > 1 else 1
     cdef uint32_t n = 0
     cdef uint32_t pfn, run, refill, i
+    cdef int64_t thefts
     while n < nr_pages:
+        thefts = zone_event(z, EXTFRAG)
         if list_empty(p, head) and nr_pages - n >= batch:
             refill = 0
             while refill < batch:
@@ -441,10 +450,13 @@ cdef uint32_t take_single_pages(MMState *s, zone *z, per_cpu_pages *pcp, int32_t
             count_zone_event(z, PCP_REFILL_PAGES, refill)
             if refill == 0:
                 break
+            count_zone_event(z, PCP_HIT, refill - 1)
+            count_zone_event(z, ALLOC_FALLBACK, zone_event(z, EXTFRAG) != thefts)
             continue
         pfn = __rmqueue_pcplist(s, z, pcp, 0, mt, alloc_flags)
         if pfn == PFN_NONE:
             break
+        count_zone_event(z, ALLOC_FALLBACK, zone_event(z, EXTFRAG) != thefts)
         p[pfn].refcount = 1
         p[pfn].flags = bits
         pfns[n] = pfn

@@ -17,8 +17,8 @@ from mm._fast.state cimport (FREE_BAD_PFN, FREE_BAD_TAIL, FREE_COLD, FREE_HOLE, 
                              FREE_RESERVED, FREE_TAIL, FREE_UNALIGNED, FREE_WRONG_ORDER, MIGRATE_ISOLATE,
                              MIGRATE_MOVABLE, MIGRATE_PCPTYPES, MMState, NR_PCP_LISTS, PAGE_ALLOC_COSTLY_ORDER,
                              page_hot, pageblock_order, PCP_BATCH_SCALE_MAX, per_cpu_pages, PG_buddy, PG_cold, PG_head,
-                             PG_MT_SHIFT, PG_order_known, PG_pcp, PG_reserved, PG_tail, PG_valid, PG_ZONE_MASK,
-                             PG_ZONE_SHIFT, zone)
+                             PG_MT_SHIFT, PG_order_known, PG_ORDER_MASK, PG_pcp, PG_reserved, PG_tail, PG_valid,
+                             PG_ZONE_MASK, PG_ZONE_SHIFT, zone)
 from mm._fast.vm_event_item cimport BUDDY_FREE, NR_FREE_PAGES, PCP_DRAIN, PCP_DRAIN_PAGES, PCP_DRAIN_WHOLE, PGFREE
 from mm._fast.vmstat cimport count_vm_events, count_zone_event, mod_zone_page_state, zone_pcp
 
@@ -240,6 +240,7 @@ cdef public void free_pages "mm_free_pages"(MMState *s, uint32_t pfn, uint32_t o
     if likely(put_page_testzero(s.page, pfn)):
         free_the_page(s, pfn, order, cpu)
     elif not is_head:
+        s.page[pfn].flags &= ~<uint32_t>PG_ORDER_MASK       # the first page alone is left to whoever holds it
         while order > 0:
             order -= 1
             free_the_page(s, pfn + (<uint32_t>1 << order), order, cpu)
