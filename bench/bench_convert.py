@@ -14,8 +14,8 @@ import re
 import pytest
 import zstandard
 
-from mm.sim.convert import convert
 from mm.sim.trace import Trace
+from mm.sim.trace.convert import convert
 
 RECORDING = pathlib.Path(__file__).parents[1] / "tests" / "recordings" / "linux-6.1.192-ftrace.txt.zst"
 REPEATS = 50

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 
 import mm
-from mm.sim.convert import convert
 from mm.sim.replay import replay
+from mm.sim.trace.convert import convert
 
 ROUNDS = int(os.environ.get("MM_BENCH_ROUNDS", "4"))
 EVENTS = int(os.environ.get("MM_BENCH_EVENTS", "2000000"))

@@ -21,10 +21,10 @@ __distribution__ = "linux-mm"
 _HOMES = {
     "Machine": "mm.sim.machine",
     "Trace": "mm.sim.trace",
-    "convert": "mm.sim.convert",
+    "convert": "mm.sim.trace.convert",
     "Run": "mm.sim.run",
     "SnapshotError": "mm.sim.snapshot",
-    "TraceError": "mm.sim.trace_format",
+    "TraceError": "mm.sim.trace.format",
     "RunError": "mm.sim.run",
     "AllocationFailed": "mm.errors",
     "BadFree": "mm.errors",

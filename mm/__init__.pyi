@@ -1,13 +1,13 @@
 from mm.errors import AllocationFailed as AllocationFailed
 from mm.errors import BadFree as BadFree
 from mm.errors import VMBug as VMBug
-from mm.sim.convert import convert as convert
 from mm.sim.machine import Machine as Machine
 from mm.sim.run import Run as Run
 from mm.sim.run import RunError as RunError
 from mm.sim.snapshot import SnapshotError as SnapshotError
 from mm.sim.trace import Trace as Trace
-from mm.sim.trace_format import TraceError as TraceError
+from mm.sim.trace.convert import convert as convert
+from mm.sim.trace.format import TraceError as TraceError
 
 __version__: str
 __distribution__: str

@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
-from mm.sim.cli import EXIT_OK, EXIT_SHORT, EXIT_USAGE, build_parser, main
+from mm.sim.cli import build_parser, main
 from mm.sim.cli.completion import commands_of
+from mm.sim.cli.frame import EXIT_OK, EXIT_SHORT, EXIT_USAGE
 
 
 @pytest.fixture

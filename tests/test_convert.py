@@ -24,9 +24,9 @@ from mm._fast.sim.trace_ops import (
 )
 from models import text_trace
 
-from mm.sim.convert import convert
 from mm.sim.trace import Trace
-from mm.sim.trace_format import TraceError
+from mm.sim.trace.convert import convert
+from mm.sim.trace.format import TraceError
 
 # The first 20,000 events of the file `trace` of Debian's 6.1.192 under a mixed load; line 13 is the stray copy.
 RECORDING = pathlib.Path(__file__).parent / "recordings" / "linux-6.1.192-ftrace.txt.zst"

@@ -12,7 +12,7 @@ import pytest
 from mm.physical.setup_arch import DEBIAN_6_1
 from mm.sim import snapshot as snapshots
 from mm.sim.machine import Machine
-from mm.sim.verify_boot import ZONE_BOOT, ZONE_SETUP, rows_of, verify_boot
+from mm.sim.verify.boot import ZONE_BOOT, ZONE_SETUP, rows_of, verify_boot
 
 MIB, GIB = 1 << 20, 1 << 30
 G_SETS = ("G256", "G512", "G1024", "G2n", "G6144", "Gtune")

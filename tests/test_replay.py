@@ -5,9 +5,9 @@ import pytest
 from conftest import RECORDINGS
 
 import mm
-from mm.sim.convert import convert
 from mm.sim.replay import figures, headlines, replay
-from mm.sim.trace_format import TraceError
+from mm.sim.trace.convert import convert
+from mm.sim.trace.format import TraceError
 
 ALLOC, FREE, BULK, SPLIT, GAP = 0, 1, 2, 6, 255
 FAILED, UNKNOWN = 0xFFFFFFFE, 0xFFFFFFFF

@@ -12,12 +12,12 @@ import pytest
 import mm
 from mm._fast.sim import sampling
 from mm.physical import fragmentation
-from mm.sim.convert import convert
 from mm.sim.machine import Machine
 from mm.sim.run.folder import DETAILS, FIGURES, KERNEL, Run, RunError
 from mm.sim.run.record import record, state_digest
 from mm.sim.run.sampler import NO_MEMORY, PROGRESS, TABLES, TYPES, Sampler, counter_columns
 from mm.sim.run.writer import RunWriter
+from mm.sim.trace.convert import convert
 
 RECORDINGS = pathlib.Path(__file__).parent / "recordings"
 FIGURE_VALUES = {"pfn_agreement_ratio": 0.98, "allocations_count": 400,

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from mm._fast.state import pageflags
+from mm._fast.vm_event_item import numa_stat_item, vm_event_item
 
 import mm
-from mm._fast.state import pageflags
-from mm._fast.vm_event_item import numa_stat_item, vm_event_item, zone_event_item
 
 NORMAL = 2              # zone number on a machine of one node
 UNMOVABLE, MOVABLE, RECLAIMABLE, HIGHATOMIC = range(4)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mm._fast.sim.trace_ops import TRACE_HANDLE_NONE, TRACE_PFN_FAILED, TRACE_PFN_UNKNOWN, TraceFlag, TraceOp
 
 from mm.sim.trace import Trace, TraceWriter
-from mm.sim.trace_format import COLUMNS, TraceError, schema
+from mm.sim.trace.format import COLUMNS, TraceError, schema
 
 ALLOC, FREE, SPLIT = TraceOp.TRACE_ALLOC, TraceOp.TRACE_FREE, TraceOp.TRACE_SPLIT
 

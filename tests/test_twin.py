@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import mm
 
 sys.path.insert(0, str(RECORDINGS.parents[1] / "models"))
-from page_alloc import PageAllocModel  # noqa: E402
+from page_alloc import PageAllocModel
 
 START = RECORDINGS / "E1" / "snap-before.npz"      # two nodes, two CPUs, 700 MiB
 MASKS = (mm.GFP_KERNEL | 0x10000, mm.GFP_HIGHUSER_MOVABLE | 0x10000, mm.GFP_ATOMIC, mm.GFP_NOWAIT, mm.GFP_DMA32 & 0x4 | 0x800,

@@ -13,7 +13,7 @@ import numpy as np
 
 from mm._fast.sim.replay import COLUMNS, Replayer
 from mm._fast.sim.trace_ops import TraceOp
-from mm.sim.trace_format import TraceError
+from mm.sim.trace.format import TraceError
 
 MODES = ("free", "guided")
 MAX_CHUNK_ROWS = 65536

@@ -1,6 +1,6 @@
 # The native trace's vocabulary: operations, causes, flag bits, sentinels.  The one list; Python derives its names.
 #
-# A trace is a table with one row an event, in replay order (mm/sim/trace.py writes and reads it).  Column meaning by
+# A trace is a table with one row an event, in replay order (mm/sim/trace writes and reads it).  Column meaning by
 # operation, where it differs from the column's own:
 #
 #   op                order          migratetype        pfn                 handle              flags

@@ -2,6 +2,21 @@
 
 import argparse
 
+from mm.sim.cli.frame import EXIT_OK, command
+
+
+def add(commands):
+    parser = command(commands, "completion", completion_command, "print a completion script for a shell")
+    parser.add_argument("shell", choices=("bash", "zsh", "fish"))
+
+
+def completion_command(args):
+    """For example: mm completion bash > ~/.local/share/bash-completion/completions/mm"""
+    from mm.sim.cli import build_parser
+
+    print(script(args.shell, build_parser()))
+    return EXIT_OK
+
 
 def commands_of(parser):
     """{command: its parser} of a parser with subcommands."""

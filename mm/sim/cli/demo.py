@@ -7,11 +7,25 @@ and after (docs/recordings.md).
 import pathlib
 
 import mm
-from mm.sim.cli.runs import replay_trace, write_report
-from mm.sim.convert import convert
-from mm.sim.verify import verify_one
+from mm.sim.cli.frame import EXIT_OK, EXIT_SHORT, Progress, command
+from mm.sim.cli.replay import replay_trace, write_report
 
 RECORDING = pathlib.Path(mm.__file__).parent / "sim" / "demo"
+
+
+def add(commands):
+    parser = command(commands, "demo", demo_command, "replay the bundled recording of a kernel and write a report")
+    parser.add_argument("-o", "--output", type=pathlib.Path, default=pathlib.Path("mm-demo"), metavar="DIR",
+                        help="where to write (default: %(default)s)")
+
+
+def demo_command(args):
+    """Convert, replay and judge the recording in the package; leave trace, run and report in a folder."""
+    progress = Progress()
+    lines, is_ok = run_demo(args.output, progress.share)
+    progress.clear()
+    print("\n".join(lines))
+    return EXIT_OK if is_ok else EXIT_SHORT
 
 
 def run_demo(output, share):
@@ -29,6 +43,9 @@ def run_demo(output, share):
     tuple of list of str and bool
         What to print, and whether the model agreed with the recording in every page, list and counter.
     """
+    from mm.sim.trace.convert import convert
+    from mm.sim.verify import verify_one
+
     output = pathlib.Path(output)
     output.mkdir(parents=True, exist_ok=True)
     trace, run, page = output / "demo.trace", output / "run", output / "report.html"

@@ -4,8 +4,24 @@ import importlib.metadata
 import platform
 
 import mm
+from mm.sim.cli.frame import EXIT_OK, command, print_facts, print_json
 
 DEPENDENCIES = ("numpy", "pyarrow", "zstandard", "numba")
+
+
+def add(commands):
+    parser = command(commands, "info", info_command, "print versions, build options and paths")
+    parser.add_argument("--json", action="store_true", help="print as JSON")
+
+
+def info_command(args):
+    """What a bug report should contain."""
+    facts = collect()
+    if args.json:
+        print_json(facts)
+    else:
+        print_facts(facts)
+    return EXIT_OK
 
 
 def collect():

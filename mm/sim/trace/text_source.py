@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 import zstandard
 
-from mm.sim.trace_format import TraceError
+from mm.sim.trace.format import TraceError
 
 _READ_BYTES = 1 << 18       # of a file at once
 _ZSTD_STEP = 1 << 11        # compressed bytes a step: zstd may expand them 32768 times

@@ -217,8 +217,8 @@ def judge_ops(directory, results=None):
 # kind: module and function; imported when the first dataset of the kind is judged
 JUDGES = {
     "ops": ("mm.sim.verify", "judge_ops"),
-    "boot": ("mm.sim.verify_boot", "verify_boot"),
-    "trace": ("mm.sim.verify_trace", "verify_trace"),
+    "boot": ("mm.sim.verify.boot", "verify_boot"),
+    "trace": ("mm.sim.verify.trace", "verify_trace"),
 }
 
 

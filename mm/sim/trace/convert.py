@@ -22,9 +22,9 @@ from mm._fast.sim.convert import TextConverter
 from mm._fast.sim.ftrace import EventName, LineKind, LineProblem, PrefixShape, parse_line
 from mm._fast.sim.trace_ops import TraceLimit
 from mm.sim.gfp import gfp_table, parse_gfp_lenient
-from mm.sim.text_source import TextSource
 from mm.sim.trace import TraceWriter, replacing
-from mm.sim.trace_format import COMM, TraceError, check_metadata, schema
+from mm.sim.trace.format import COMM, TraceError, check_metadata, schema
+from mm.sim.trace.text_source import TextSource
 
 # The kernel's names (include/trace/events/).  mm_page_free_direct and mm_pagevec_free count as their successors.
 EVENT_NAMES: dict[EventName, str] = {

@@ -8,12 +8,11 @@ import pathlib
 import tempfile
 import time
 
-
 from mm.sim import snapshot as snapshots
-from mm.sim.convert import convert
 from mm.sim.machine import Machine
 from mm.sim.replay import replay
 from mm.sim.trace import Trace
+from mm.sim.trace.convert import convert
 
 TRACE_NAME = "trace.txt.zst"
 MAX_INFERRED_RATIO = 0.005

@@ -35,7 +35,7 @@ import numpy as np
 import pyarrow as pa
 
 from mm._fast.sim.trace_ops import TRACE_HANDLE_NONE, TRACE_PFN_FAILED, TraceFlag, TraceLimit, TraceOp
-from mm.sim.trace_format import (
+from mm.sim.trace.format import (
     COLUMNS,
     COMM,
     METADATA_KEYS,
@@ -50,7 +50,7 @@ from mm.sim.trace_format import (
     encode_metadata,
     schema,
 )
-from mm.sim.trace_ipc import DICTIONARY_BATCH, HEAD, MAGIC, RECORD_BATCH, SCHEMA, FramingError, Message, footer, walk
+from mm.sim.trace.ipc import DICTIONARY_BATCH, HEAD, MAGIC, RECORD_BATCH, SCHEMA, FramingError, Message, footer, walk
 
 BATCH_ROWS = 1 << 18
 _ALLOC_OPS = (TraceOp.TRACE_ALLOC, TraceOp.TRACE_BULK_ALLOC)
@@ -92,7 +92,7 @@ class Trace:
     Attributes
     ----------
     metadata : dict
-        What is known of the recording (trace_format.METADATA_KEYS).
+        What is known of the recording (format.METADATA_KEYS).
     columns : tuple of str
     recovered : bool
         The file's writer died: these are its whole batches.
@@ -147,7 +147,7 @@ class Trace:
             Shape (rows,) or a number for all rows; what is not given has its column's default.
         comm : sequence of str, optional
         metadata : dict, optional
-            Keys of trace_format.METADATA_KEYS.
+            Keys of format.METADATA_KEYS.
 
         Raises
         ------
@@ -263,7 +263,7 @@ class TraceWriter:
     ----------
     path : path
     metadata : dict, optional
-        Keys of trace_format.METADATA_KEYS; `close` may add to it.
+        Keys of format.METADATA_KEYS; `close` may add to it.
     columns : sequence of {"pid", "comm", "address"}
         Optional columns.
     compression : {"zstd", None}
