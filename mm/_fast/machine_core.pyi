@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+
 class MachineCore:
     page: NDArray[np.void]
     cold: NDArray[np.void]
