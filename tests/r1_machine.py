@@ -1,9 +1,9 @@
 """The specification's reference machine R1 and what the allocator's tests ask of it."""
 
 import numpy as np
+
 from mm._fast.state import zone_type
 from mm._fast.vm_event_item import zone_event_item
-
 from mm.errors import AllocationFailed
 from mm.sim.gfp import GFP_BITS, GFP_MASKS
 from mm.sim.machine import Machine

@@ -3,10 +3,10 @@
 import ctypes
 
 import pytest
-from mm._fast.state import compact_result, task_flags
-from mm._fast.vm_event_item import vm_event_item
 
 import mm
+from mm._fast.state import compact_result, task_flags
+from mm._fast.vm_event_item import vm_event_item
 
 NORMAL = 2
 NORETRY, NOFAIL, RETRY_MAYFAIL, THISNODE = 0x10000, 0x8000, 0x4000, 0x200000

@@ -71,6 +71,6 @@ def test_addresses_cover_the_list():
 def test_image_stores_every_array_of_the_state():
     state = pxds.parse((FAST / "state.pxd").read_text())
     machine = next(block for block in state.blocks if block.name == "MMState")
-    arrays = [item.name for item in machine.items if item.type.endswith("*")]
+    arrays = [item.name for item in machine.items if item.type.endswith("*") and item.name != "extfrag"]    # not a state
     parts = re.findall(r"<void \*\*>&s\.(\w+)", (FAST / "image.pyx").read_text())
     assert parts == arrays

@@ -3,10 +3,10 @@
 import errno
 
 import pytest
-from mm._fast.state import mpol_mode, task_flags
-from mm._fast.vm_event_item import numa_stat_item
 
 import mm
+from mm._fast.state import mpol_mode, task_flags
+from mm._fast.vm_event_item import numa_stat_item
 
 INTERLEAVE, BIND, PREFERRED = mpol_mode.MPOL_INTERLEAVE, mpol_mode.MPOL_BIND, mpol_mode.MPOL_PREFERRED
 

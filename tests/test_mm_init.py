@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mm._fast.state import pageflags
 
+from mm._fast.state import pageflags
 from mm.physical.memblock import Memblock
 from mm.physical.mm_init import MemoryLayout, arch_zone_limits, calc_memmap_size, find_zone_movable_pfns, possible_pfns
 from mm.physical.setup_arch import DEBIAN_6_1, PAGES_PER_SECTION, large_system_hash_log2, pcpu_units, present_sections

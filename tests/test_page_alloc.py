@@ -3,9 +3,9 @@
 import ctypes
 
 import pytest
-from mm._fast.vm_event_item import vm_event_item
 
 import mm
+from mm._fast.vm_event_item import vm_event_item
 
 NODE_RECLAIM = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_int32, ctypes.c_uint32, ctypes.c_uint32,
                                 ctypes.c_int32)

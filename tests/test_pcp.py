@@ -1,7 +1,6 @@
 """Per-CPU page lists: sizes, refills, drains, and that CPUs do not share; on R1 (batch 63, high 321)."""
 
 import pytest
-from mm._fast.state import zone_flags
 from r1_machine import (
     GFP_KERNEL,
     GFP_MOVABLE,
@@ -22,6 +21,7 @@ from r1_machine import (
     without_pcp,
 )
 
+from mm._fast.state import zone_flags
 from mm.errors import AllocationFailed
 from mm.sim.machine import Machine
 

@@ -5,7 +5,9 @@ import pytest
 from conftest import RECORDINGS
 
 import mm
+from mm._fast.vm_event_item import zone_event_item
 from mm.sim.replay import figures, headlines, replay
+from mm.sim.run import record
 from mm.sim.trace.convert import convert
 from mm.sim.trace.format import TraceError
 
@@ -185,3 +187,20 @@ class TestRecordedWorkload:
         start, t = recorded
         free = replay(start.copy(), t)
         assert figures(free, free, free)["pfn_equal"] == free.counts["pfn_equal"]
+
+
+def test_thefts_are_recorded_as_the_counters_count_them(tmp_path):
+    """A zone whose unmovable blocks run out takes from movable ones; every theft becomes an event of the run."""
+    n = 3000
+    m = mm.Machine("16M", zones=["Normal"])
+    gfp = np.where(np.arange(n) % 3 == 0, mm.GFP_KERNEL, mm.GFP_HIGHUSER_MOVABLE).astype(np.uint32)
+    trace = mm.Trace.from_arrays(np.zeros(n, np.uint8), np.arange(n) % 2, gfp, np.arange(n, dtype=np.uint32),
+                                 time_ns=np.arange(n) * 1000)
+    run = record(m, trace, tmp_path / "run")
+    events = run.to_table("extfrag").to_pydict()
+    counted = m.zones["event"].sum(axis=0)
+    assert len(events["pfn"]) == counted[int(zone_event_item.EXTFRAG)] > 2
+    assert sum(events["fragmenting"]) == counted[int(zone_event_item.EXTFRAG_FRAGMENTING)]
+    assert sum(events["change_ownership"]) == counted[int(zone_event_item.EXTFRAG_CLAIM)]
+    assert events["time_ns"] == sorted(events["time_ns"]) and events["time_ns"][0] % 1000 == 0
+    assert set(zip(events["alloc_migratetype"], events["fallback_migratetype"], strict=True)) == {(0, 1), (1, 0)}

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from mm._fast.state import pageflags
-from mm._fast.vm_event_item import numa_stat_item, vm_event_item
 
 import mm
+from mm._fast.state import pageflags, task_flags
+from mm._fast.vm_event_item import numa_stat_item, vm_event_item
 
 NORMAL = 2              # zone number on a machine of one node
 UNMOVABLE, MOVABLE, RECLAIMABLE, HIGHATOMIC = range(4)
@@ -39,14 +39,40 @@ def set_free(m, pages, zone=NORMAL):
 
 
 class TestGfp:
-    @pytest.mark.spec("PA-01", missing="a decoded view of alloc flags; scopes of tasks")
+    @pytest.mark.spec("PA-01", missing="CMA, which the reference configuration has not")
     @pytest.mark.parametrize("gfp, zone", [(mm.GFP_KERNEL, 2), (mm.GFP_DMA, 0), (mm.GFP_DMA32, 1), (mm.GFP_HIGHUSER, 2)])
     def test_the_mask_chooses_the_highest_zone(self, gfp, zone):
         m = mm.Machine(memory_map=[(1 << 20, (8 << 30) - (1 << 20))], zones=["DMA", "DMA32", "Normal"], cpus=2)
         pfn = m.alloc_pages(gfp)
         assert int(m.page["flags"][pfn] >> 16 & 0xFF) == zone
 
-    @pytest.mark.spec("PA-01", missing="a decoded view of alloc flags; scopes of tasks")
+    @pytest.mark.spec("PA-01", missing="CMA, which the reference configuration has not")
+    @pytest.mark.parametrize("gfp, order, zone, mt, flags", [
+        (mm.GFP_ATOMIC, 0, 2, UNMOVABLE, "KSWAPD MIN_RESERVE NON_BLOCK"),
+        (mm.GFP_ATOMIC, 2, 2, UNMOVABLE, "KSWAPD MIN_RESERVE NON_BLOCK HIGHATOMIC"),
+        (mm.GFP_KERNEL, 0, 2, UNMOVABLE, "KSWAPD CPUSET"),
+        (mm.GFP_NOWAIT, 0, 2, UNMOVABLE, "KSWAPD NON_BLOCK CPUSET"),
+        (mm.GFP_NOIO, 0, 2, UNMOVABLE, "KSWAPD CPUSET"), (mm.GFP_NOFS, 0, 2, UNMOVABLE, "KSWAPD CPUSET"),
+        (mm.GFP_USER, 0, 2, UNMOVABLE, "KSWAPD CPUSET"), (mm.GFP_HIGHUSER, 0, 2, UNMOVABLE, "KSWAPD CPUSET"),
+        (mm.GFP_HIGHUSER_MOVABLE, 0, 3, MOVABLE, "KSWAPD CPUSET"),
+        (mm.GFP_TRANSHUGE_LIGHT, 9, 3, MOVABLE, "CPUSET"), (mm.GFP_TRANSHUGE, 9, 3, MOVABLE, "CPUSET")])
+    def test_composite_masks_decode(self, gfp, order, zone, mt, flags):
+        decoded = r1().decode_gfp(gfp, order)
+        assert (int(decoded.zone), int(decoded.migratetype)) == (zone, mt)
+        assert {name.removeprefix("ALLOC_") for name in decoded.alloc_flags} == set(flags.split())
+
+    @pytest.mark.spec("PA-01", missing="CMA, which the reference configuration has not")
+    def test_scopes_take_rights_from_a_mask(self):
+        m = mm.Machine(memory_map=[(1 << 20, (8 << 30) - (1 << 20))], zones=["DMA", "DMA32", "Normal", "Movable"],
+                       kernelcore="4G")
+        task = m.task()
+        assert m.dump_page(m.alloc_pages(mm.GFP_HIGHUSER_MOVABLE)).zone == "Movable"
+        with task.scope(task_flags.PF_MEMALLOC_PIN):
+            assert m.dump_page(m.alloc_pages(mm.GFP_HIGHUSER_MOVABLE)).zone == "Normal"
+        task.flags = task_flags.PF_RT
+        assert "ALLOC_MIN_RESERVE" in m.decode_gfp(mm.GFP_KERNEL).alloc_flags
+
+    @pytest.mark.spec("PA-01", missing="CMA, which the reference configuration has not")
     @pytest.mark.parametrize("gfp, mt", [(mm.GFP_KERNEL, UNMOVABLE), (mm.GFP_HIGHUSER_MOVABLE, MOVABLE),
                                          (mm.GFP_KERNEL | 0x10, RECLAIMABLE)])
     def test_the_mask_chooses_the_type(self, gfp, mt):

@@ -287,6 +287,24 @@ cdef struct MMOps:
     compaction_zonelist_suitable_fn compaction_zonelist_suitable    # (ac, order, alloc_flags) -> bool
     alloc_contig_migrate_range_fn alloc_contig_migrate_range        # (start, end) -> 0 or -errno
 
+# What the event mm_page_alloc_extfrag tells of one theft.
+cdef struct extfrag_event:
+    int64_t time_ns
+    uint32_t pfn                    # of the block taken
+    uint8_t alloc_order
+    uint8_t fallback_order
+    uint8_t alloc_migratetype
+    uint8_t fallback_migratetype
+    uint8_t change_ownership        # the pageblock has the requested type now
+    uint8_t pad_[7]
+
+# Where thefts are recorded; whoever attaches it stamps the time and empties it.  Full: events are counted, not kept.
+cdef struct extfrag_log:
+    int64_t time_ns                 # of the operation under way
+    extfrag_event *events           # [size]
+    uint32_t size
+    uint32_t nr                     # events since it was emptied
+
 cdef struct MMState:
     page_hot *page                  # [nr_pages + nr_lists]
     page_cold *cold                 # [nr_pages]
@@ -306,5 +324,6 @@ cdef struct MMState:
     int32_t *cpu_node               # [nr_cpus]
     task_context *current           # [nr_cpus]
     fast_request *fast              # [nr_cpus][NR_FAST_REQUESTS]
+    extfrag_log *extfrag            # NULL: thefts are only counted; not copied with the machine
     MMOps ops
     MMGlobals g

@@ -484,6 +484,8 @@ typedef struct mm_alloc_context mm_alloc_context;
 typedef struct MMBug MMBug;
 typedef struct MMGlobals MMGlobals;
 typedef struct MMOps MMOps;
+typedef struct mm_extfrag_event mm_extfrag_event;
+typedef struct mm_extfrag_log mm_extfrag_log;
 typedef struct MMState MMState;
 
 typedef void (*mm_wakeup_kswapd_fn)(MMState *, int32_t, uint32_t, uint32_t, int32_t);
@@ -658,6 +660,26 @@ struct MMOps {
     mm_alloc_contig_migrate_range_fn alloc_contig_migrate_range;/* (start, end) -> 0 or -errno */
 };
 
+/* What the event mm_page_alloc_extfrag tells of one theft. */
+struct mm_extfrag_event {
+    int64_t time_ns;
+    uint32_t pfn;                       /* of the block taken */
+    uint8_t alloc_order;
+    uint8_t fallback_order;
+    uint8_t alloc_migratetype;
+    uint8_t fallback_migratetype;
+    uint8_t change_ownership;           /* the pageblock has the requested type now */
+    uint8_t pad_[7];
+};
+
+/* Where thefts are recorded; whoever attaches it stamps the time and empties it. Full: events are counted, not kept. */
+struct mm_extfrag_log {
+    int64_t time_ns;                    /* of the operation under way */
+    mm_extfrag_event *events;           /* [size] */
+    uint32_t size;
+    uint32_t nr;                        /* events since it was emptied */
+};
+
 struct MMState {
     mm_page_hot *page;                  /* [nr_pages + nr_lists] */
     mm_page_cold *cold;                 /* [nr_pages] */
@@ -679,6 +701,7 @@ struct MMState {
     int32_t *cpu_node;                  /* [nr_cpus] */
     mm_task_context *current;           /* [nr_cpus] */
     mm_fast_request *fast;              /* [nr_cpus][NR_FAST_REQUESTS] */
+    mm_extfrag_log *extfrag;            /* NULL: thefts are only counted; not copied with the machine */
     MMOps ops;
     MMGlobals g;
 };

@@ -19,6 +19,7 @@ MODES = ("free", "guided")
 MAX_CHUNK_ROWS = 65536
 MIN_CHUNK_ROWS = 512
 SAMPLES = 400               # wanted along a run; decides the chunk between two samples
+EXTFRAG_EVENTS = 1 << 17    # thefts kept from one chunk to the next
 HANDLE_NONE = 0xffffffff
 SPARE_HANDLES = 1 << 22     # a short part of a long trace may name handles of the whole
 END_OF_TIME = (1 << 63) - 1
@@ -109,7 +110,8 @@ def has_kmem_events(trace):
     return all(any((batch.op == op).any() for batch in trace) for op in (TraceOp.TRACE_REFILL, TraceOp.TRACE_DRAIN))
 
 
-def replay(machine, trace, mode="free", guided_until_ns=None, infer=None, keep_results=True, sampler=None, progress=None):
+def replay(machine, trace, mode="free", guided_until_ns=None, infer=None, keep_results=True, sampler=None, progress=None,
+           on_extfrag=None):
     """Run a trace on a machine; the machine is in the end state afterwards.
 
     Parameters
@@ -127,6 +129,8 @@ def replay(machine, trace, mode="free", guided_until_ns=None, infer=None, keep_r
         Its `sample(machine, time_ns)` is called along the way.
     progress : callable, optional
         Called with (rows done, rows in all).
+    on_extfrag : callable, optional
+        Gets the model's thefts of blocks of other types as they come, a structured array (Replayer.take_extfrag).
 
     Returns
     -------
@@ -139,7 +143,8 @@ def replay(machine, trace, mode="free", guided_until_ns=None, infer=None, keep_r
     is_recorded = has_kmem_events(trace)
     infer = is_recorded if infer is None else infer
     replayer = Replayer(machine, mode == "guided", infer,
-                        END_OF_TIME if guided_until_ns is None else guided_until_ns)
+                        END_OF_TIME if guided_until_ns is None else guided_until_ns,
+                        EXTFRAG_EVENTS if on_extfrag else 0)
     total = len(trace)
     pfn = np.full(total, HANDLE_NONE, np.uint32) if keep_results else None
     done = 0
@@ -151,6 +156,8 @@ def replay(machine, trace, mode="free", guided_until_ns=None, infer=None, keep_r
         else:
             replayer.run_plain(columns, pfn[done:done + n] if keep_results else None)
         done += n
+        if on_extfrag is not None:
+            on_extfrag(replayer.take_extfrag())
         if sampler is not None and n:
             sampler.sample(machine, int(columns["time_ns"][-1]), **_progress(done, replayer.counts))
         if progress is not None:

@@ -5,16 +5,17 @@ reserve_highatomic_pageblock).  Not modelled: CMA (absent from the reference con
 Invariant: a moved block goes to the tail of its new list.  Cost: one pageblock scan a theft.
 """
 
-from libc.stdint cimport int32_t, int64_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 
 from mm._fast.core cimport mm_refresh_zone
 from mm._fast.debug cimport VM_BUG_ON
 from mm._fast.gfp cimport alloc_flags, ALLOC_KSWAPD, ALLOC_NOFRAGMENT
 from mm._fast.physical.buddy cimport (buddy_order, first_free, get_pageblock_migratetype, migratetype_is_mergeable,
                                       move_to_free_list, page_order, PageBuddy, set_pageblock_migratetype)
-from mm._fast.state cimport (alloc_context, BUG_NO_FALLBACK, MAX_ORDER, MIGRATE_HIGHATOMIC, MIGRATE_MOVABLE,
-                             MIGRATE_RECLAIMABLE, MIGRATE_UNMOVABLE, MMState, pageblock_nr_pages, pageblock_order,
-                             PFN_NONE, PG_lru, WMARK_HIGH, zone, ZONE_BOOSTED_WATERMARK)
+from mm._fast.state cimport (alloc_context, BUG_NO_FALLBACK, extfrag_event, extfrag_log, MAX_ORDER,
+                             MIGRATE_HIGHATOMIC, MIGRATE_MOVABLE, MIGRATE_RECLAIMABLE, MIGRATE_UNMOVABLE, MMState,
+                             pageblock_nr_pages, pageblock_order, PFN_NONE, PG_lru, WMARK_HIGH, zone,
+                             ZONE_BOOSTED_WATERMARK)
 from mm._fast.vm_event_item cimport (BOOST, EXTFRAG, EXTFRAG_CLAIM, EXTFRAG_FRAGMENTING, EXTFRAG_SMALLEST,
                                      HIGHATOMIC_RESERVE, HIGHATOMIC_UNRESERVE)
 from mm._fast.vmstat cimport count_zone_event, zone_watermark
@@ -137,6 +138,23 @@ cdef void steal_suitable_fallback(MMState *s, zone *z, uint32_t pfn, uint32_t al
         set_pageblock_migratetype(s, pfn, start_mt)
 
 
+cdef void trace_mm_page_alloc_extfrag(MMState *s, uint32_t pfn, uint32_t alloc_order, int32_t fallback_order,
+                                      int32_t alloc_mt, int32_t fallback_mt) noexcept nogil:
+    cdef extfrag_log *log = s.extfrag
+    cdef extfrag_event *event
+    log.nr += 1
+    if log.nr > log.size:
+        return
+    event = &log.events[log.nr - 1]
+    event.time_ns = log.time_ns
+    event.pfn = pfn
+    event.alloc_order = <uint8_t>alloc_order
+    event.fallback_order = <uint8_t>fallback_order
+    event.alloc_migratetype = <uint8_t>alloc_mt
+    event.fallback_migratetype = <uint8_t>fallback_mt
+    event.change_ownership = get_pageblock_migratetype(s, pfn) == alloc_mt
+
+
 cdef public bint rmqueue_fallback "mm_rmqueue_fallback"(MMState *s, zone *z, uint32_t order, int32_t start_mt,
                                                         uint32_t alloc_flags) noexcept nogil:
     """Move a block of another type to `start_mt`'s lists; False if no other type has one.
@@ -172,6 +190,8 @@ cdef public bint rmqueue_fallback "mm_rmqueue_fallback"(MMState *s, zone *z, uin
     count_zone_event(z, EXTFRAG, 1)
     count_zone_event(z, EXTFRAG_FRAGMENTING, current_order < pageblock_order)
     count_zone_event(z, EXTFRAG_CLAIM, get_pageblock_migratetype(s, pfn) == start_mt)
+    if s.extfrag != NULL:
+        trace_mm_page_alloc_extfrag(s, pfn, order, current_order, start_mt, other)
     return True
 
 

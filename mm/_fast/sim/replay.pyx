@@ -25,9 +25,10 @@ from mm._fast.sim.replay_rows cimport (fill_row, HISTORY_ROWS, in_irq, IRQ_LOOK,
                                        set_claims, TraceColumns, zone_of)
 from mm._fast.sim.trace_ops cimport (TRACE_ALLOC, TRACE_BULK_ALLOC, TRACE_DRAIN, TRACE_EXTFRAG, TRACE_FREE, TRACE_GAP,
                                      TRACE_RECLAIM_BEGIN, TRACE_RECLAIM_END, TRACE_REFILL, TRACE_SPLIT)
-from mm._fast.state cimport (FREE_NOT_ALLOCATED, FREE_OK, FREE_TAIL, FREE_WRONG_ORDER, MAX_ORDER, MIGRATE_RECLAIMABLE,
-                             MMState, page_hot, PFN_FAILED, PFN_NONE, PG_buddy, PG_order_known, PG_pcp, PG_tail,
-                             PG_valid, PG_ZONE_MASK, zone)
+from mm._fast.state cimport (extfrag_event, FREE_NOT_ALLOCATED, FREE_OK, FREE_TAIL, FREE_WRONG_ORDER, MAX_ORDER,
+                             MIGRATE_RECLAIMABLE, MMState, page_hot, PFN_FAILED, PFN_NONE, PG_buddy, PG_order_known,
+                             PG_pcp, PG_tail, PG_valid, PG_ZONE_MASK, zone)
+
 
 
 cdef enum:
@@ -235,6 +236,7 @@ cdef void run_rows(ReplayState *r, ReplayRow *rows, int64_t end, int64_t total) 
     for i in range(end):
         if rows[i].done:
             continue
+        r.log.time_ns = rows[i].time_ns
         op = rows[i].op
         if rows[i].in_irq and r.is_inferring:
             alloc_seen_late(r, rows, i, total)
@@ -285,6 +287,7 @@ cdef int64_t run_plain(ReplayState *r, const TraceColumns *t, int64_t i, int64_t
     cdef int64_t allocs = 0
     cdef int64_t fetch_end = n - 2 * PREFETCH_ROWS
     cdef uint32_t pfn, handle
+    cdef bint is_logging = s.extfrag != NULL
     while i < n:
         if i < fetch_end:
             fetch_ahead(s.page, pfn_of, nr_handles, t, i)
@@ -298,6 +301,8 @@ cdef int64_t run_plain(ReplayState *r, const TraceColumns *t, int64_t i, int64_t
             pfn_of[handle] = PFN_NONE
             frees += 1
         elif t.op[i] == TRACE_ALLOC and t.pfn[i] == PFN_NONE and t.gfp[i] == gfp and t.node[i] < 0:
+            if is_logging:
+                r.log.time_ns = t.time_ns[i]
             pfn = mm_alloc_pages(s, gfp, t.order[i], -1, t.cpu[i])
             if unlikely(pfn == PFN_NONE):
                 pfn = PFN_FAILED
@@ -324,6 +329,7 @@ cdef void run_all_plain(ReplayState *r, const TraceColumns *t, int64_t n) noexce
         if i >= n:
             return
         fill_row(&row, t, i, r.first_src)
+        r.log.time_ns = row.time_ns
         if row.op == TRACE_ALLOC or row.op == TRACE_BULK_ALLOC:
             run_alloc(r, &row)
             if gfp_zone(row.gfp) != GFP_ZONE_BAD and gfp_migratetype(row.gfp) <= MIGRATE_RECLAIMABLE:
@@ -337,6 +343,10 @@ cdef void run_all_plain(ReplayState *r, const TraceColumns *t, int64_t n) noexce
 
 COLUMNS = {"op": np.uint8, "order": np.uint8, "migratetype": np.uint8, "cpu": np.uint16, "node": np.int16,
            "gfp": np.uint32, "handle": np.uint32, "pfn": np.uint32, "flags": np.uint32, "time_ns": np.int64}
+EXTFRAG_EVENT = np.dtype([("time_ns", np.int64), ("pfn", np.uint32), ("alloc_order", np.uint8),
+                          ("fallback_order", np.uint8), ("alloc_migratetype", np.uint8),
+                          ("fallback_migratetype", np.uint8), ("change_ownership", np.uint8), ("pad_", np.uint8, 7)])
+assert EXTFRAG_EVENT.itemsize == sizeof(extfrag_event)
 
 
 cdef class Replayer:
@@ -348,14 +358,17 @@ cdef class Replayer:
     is_guided, is_inferring : bool
     guided_until_ns : int
         Guided up to this time of the trace, free from there on.
+    extfrag_events : int
+        Thefts of blocks of other types that are kept between two calls of `take_extfrag`; 0: none.
     """
 
     cdef ReplayState r
     cdef readonly object core
-    cdef object pfn_of, noted_boost, kswapd, window, done, rows
+    cdef object pfn_of, noted_boost, kswapd, window, done, rows, extfrag
     cdef int64_t nr_rows, nr_history, first_src
 
-    def __init__(self, core, bint is_guided=False, bint is_inferring=False, int64_t guided_until_ns=0x7fffffffffffffff):
+    def __init__(self, core, bint is_guided=False, bint is_inferring=False, int64_t guided_until_ns=0x7fffffffffffffff,
+                 uint32_t extfrag_events=0):
         self.core = core
         self.r.s = <MMState *><uintptr_t>core.address
         self.r.is_guided = is_guided
@@ -369,11 +382,25 @@ cdef class Replayer:
         self.window = {name: np.empty(0, dtype) for name, dtype in COLUMNS.items()}
         self.done = np.empty(0, np.uint8)
         self.rows = np.empty(0, np.uint8)
+        self.extfrag = np.zeros(extfrag_events, EXTFRAG_EVENT)
+        self.r.log.events = <extfrag_event *><uintptr_t>self.extfrag.ctypes.data
+        self.r.log.size = extfrag_events
 
     @property
     def counts(self):
         """What was counted so far, by name."""
         return self.r.c
+
+    def take_extfrag(self):
+        """Thefts since the last call, a structured array with the fields of extfrag_event."""
+        cdef uint32_t nr = min(self.r.log.nr, self.r.log.size)
+        self.r.c.extfrag_dropped += self.r.log.nr - nr
+        self.r.log.nr = 0
+        return self.extfrag[:nr].copy()
+
+    cdef void _attach_log(self, bint is_on) noexcept:
+        """The machine sees the log only while rows run: it may outlive this object."""
+        self.r.s.extfrag = &self.r.log if is_on and self.r.log.size else NULL
 
     def reserve_handles(self, nr_handles):
         """Make room for handles 0 to nr_handles - 1."""
@@ -406,8 +433,10 @@ cdef class Replayer:
         cdef TraceColumns t = self._columns(columns)
         cdef int64_t n = len(columns["op"])
         self.r.result = self._result(result)
+        self._attach_log(True)
         with nogil:
             run_all_plain(&self.r, &t, n)
+        self._attach_log(False)
         self.r.c.events += n
         self.r.first_src += n
 
@@ -440,6 +469,7 @@ cdef class Replayer:
         cdef ReplayRow *out = <ReplayRow *><uintptr_t>rows.ctypes.data
         self.r.result = self._result(result)
         self.r.first_src = 0
+        self._attach_log(True)
         with nogil:
             emitted = self.nr_rows
             if total:
@@ -447,6 +477,7 @@ cdef class Replayer:
                                           &out[self.nr_rows])
             run = emitted if is_last else max(<int64_t>0, emitted - IRQ_LOOK)
             run_rows(&self.r, out, run, emitted)
+        self._attach_log(False)
         self._slide(begin, end, run, emitted)
 
     def _slide(self, begin, end, run, emitted):

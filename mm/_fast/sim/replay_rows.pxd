@@ -6,7 +6,7 @@
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from mm._fast.physical.gfp_zone cimport gfp_migratetype
 from mm._fast.sim.trace_ops cimport TRACE_IN_HARDIRQ, TRACE_IN_NMI, TRACE_IN_SOFTIRQ
-from mm._fast.state cimport (MIGRATE_RECLAIMABLE, MMState, PG_valid, PG_ZONE_MASK, PG_ZONE_SHIFT, per_cpu_pages, zone)
+from mm._fast.state cimport (extfrag_log, MIGRATE_RECLAIMABLE, MMState, PG_valid, PG_ZONE_MASK, PG_ZONE_SHIFT, per_cpu_pages, zone)
 from mm._fast.vmstat cimport zone_pcp
 
 cdef enum:
@@ -79,6 +79,7 @@ cdef struct ReplayCounts:
     int64_t bulk_high_order     # hidden refills of order > 0: not inferred
     int64_t gaps                # rows that say events are missing
     int64_t lost_events         # events missing by their count
+    int64_t extfrag_dropped     # thefts between two samples that were more than the log of events holds
     int64_t other_rows          # rows of operations that a page-allocator replay does not run
     int64_t bad_rows            # rows out of range (CPU, node, order, mask): skipped
 
@@ -93,6 +94,7 @@ cdef struct ReplayState:
     bint is_guided
     bint is_inferring
     int64_t guided_until_ns
+    extfrag_log log             # attached to the machine while rows run, if its size is not 0
     ReplayCounts c
 
 

@@ -60,7 +60,7 @@ def record(machine, trace, path, mode="free", guided_until_ns=None, seed=0, prog
     with RunWriter(path, machine, overwrite=overwrite, interval_ns=1, max_samples=max_samples) as writer:
         writer.sampler.sample(machine, _first_time(trace), **dict.fromkeys(PROGRESS, 0))
         result = _replay.replay(machine, trace, mode, guided_until_ns, keep_results=False, sampler=writer.sampler,
-                                progress=progress)
+                                progress=progress, on_extfrag=writer.add_extfrag)
         settings = {"replay mode": mode} | ({} if guided_until_ns is None else {"guided until (ns)": guided_until_ns})
         return writer.finish(
             "open loop", _figures(result, measured, details["trace"].pop("failed_allocs")), settings=settings,
@@ -77,7 +77,8 @@ def watch(machine, trace, mode="free", guided_until_ns=None, infer=None, progres
     """
     with RunWriter(None, machine, interval_ns=1, max_samples=max_samples) as writer:
         writer.sampler.sample(machine, _first_time(trace), **dict.fromkeys(PROGRESS, 0))
-        result = _replay.replay(machine, trace, mode, guided_until_ns, infer, sampler=writer.sampler, progress=progress)
+        result = _replay.replay(machine, trace, mode, guided_until_ns, infer, sampler=writer.sampler, progress=progress,
+                                on_extfrag=writer.add_extfrag)
         result.run = writer.finish("open loop", _figures(result, {}, None), settings={"replay mode": mode},
                                    counts={name: count for name, count in result.counts.items() if count},
                                    notes=[result.why] if result.why else [])

@@ -125,6 +125,12 @@ class RunWriter:
         if len(table):
             self._extfrag.write_table(table)
 
+    def add_extfrag(self, events):
+        """Append thefts as a replay hands them over (Replayer.take_extfrag)."""
+        columns = {name: events[name] for name in events.dtype.names if name != "pad_"}
+        columns["fragmenting"] = events["fallback_order"] < int(mm_limits.pageblock_order)
+        self.write_extfrag(columns | {"change_ownership": events["change_ownership"].astype(bool)})
+
     def finish(self, mode, figures, **details):
         """Write run.json and put the folder in its place.
 
